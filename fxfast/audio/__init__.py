@@ -1,0 +1,1 @@
+"""Sound in and out: strict files, test signals, resampling."""
