@@ -1,0 +1,169 @@
+"""fxfast train: pairs in, a run folder with the trained model out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fxfast.errors import InputError, OutputExistsError
+
+if TYPE_CHECKING:
+    from fxfast.models import AudioModel
+    from fxfast.training import Observer, SanityResult, TrainConfig, TrainResult
+
+# Options that are fields of TrainConfig. None means: the default, or with --resume what
+# the run has.
+_CONFIG_FIELDS = (
+    "seconds",
+    "epochs",
+    "patience",
+    "batch_blocks",
+    "block_samples",
+    "learning_rate",
+    "pre_emphasis",
+    "seed",
+    "device",
+)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the subcommand ``train``."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model on dry/wet pairs",
+        description="Train a model on the pairs in PAIRS_DIR/dry and PAIRS_DIR/wet. Each pair "
+        "is split by time into training, validation and test parts that share no sample.",
+    )
+    parser.add_argument("pairs_dir", metavar="PAIRS_DIR", type=Path)
+    parser.add_argument("--model", metavar="NAME", help="architecture by name, e.g. conv-64-32")
+    parser.add_argument("--out", metavar="RUN_DIR", type=Path, help="folder of the run")
+    parser.add_argument("--seconds", type=float, help="stop after this training time")
+    parser.add_argument("--epochs", type=int, help="stop after this many epochs (default 30)")
+    parser.add_argument(
+        "--patience", type=int, help="stop after this many epochs without a better validation ESR"
+    )
+    parser.add_argument("--batch", dest="batch_blocks", type=int, help="blocks per step")
+    parser.add_argument("--block", dest="block_samples", type=int, help="target samples per block")
+    parser.add_argument("--lr", dest="learning_rate", type=float, help="first learning rate")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--pre-emphasis",
+        type=float,
+        nargs="?",
+        const=0.95,
+        metavar="COEFFICIENT",
+        help="first-order pre-emphasis of the loss (0.95 when no value is given)",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--resume", action="store_true", help="go on with the run in RUN_DIR")
+    parser.add_argument(
+        "--sanity",
+        action="store_true",
+        help="only check that this set-up can learn the identity (exit code 1 if not)",
+    )
+    parser.add_argument(
+        "--inspect",
+        metavar="STEPS",
+        type=_steps,
+        default=(),
+        help="print shapes, target and prediction at these steps, e.g. 0,10,100",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    try:
+        steps = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        steps = (-1,)
+    if min(steps) < 0:
+        raise argparse.ArgumentTypeError(f"expected step numbers like 0,10,100, got {text!r}")
+    return steps
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, or checks the set-up with ``--sanity``; the exit code."""
+    from fxfast.pairs.pair_set import load_pairs
+    from fxfast.training import ProgressBar, check_identity, train
+
+    _require_options(args)
+    config, model = _set_up(args)
+    pairs = load_pairs(args.pairs_dir)
+    with ProgressBar("sanity check" if args.sanity else "training") as bar:
+        observers: list[Observer] = [bar, *_inspectors(args)]
+        if args.sanity:
+            sanity = check_identity(config, pairs, model, observers=observers)
+        else:
+            result = train(config, pairs, model, args.out, resume=args.resume, observers=observers)
+    if args.sanity:
+        print(json.dumps(asdict(sanity)) if args.json else _sanity_line(sanity))
+        return 0 if sanity.passed else 1
+    print(json.dumps(asdict(result)) if args.json else _summary(result))
+    return 0
+
+
+def _require_options(args: argparse.Namespace) -> None:
+    if args.sanity and args.resume:
+        raise InputError("--sanity: expected a run from the start, got --resume as well")
+    if args.out is None and not args.sanity:
+        raise InputError("--out: expected the folder of the run, got none")
+    if args.model is None and not args.resume:
+        raise InputError("--model: expected the name of a model, got none")
+    if args.out is not None and not args.resume and not args.sanity and _is_taken(args.out):
+        # Before the audio is read: this is the quickest mistake to tell.
+        raise OutputExistsError(
+            f"{args.out}: expected a new folder for the run, got one that exists "
+            f"(go on with --resume or name another)"
+        )
+
+
+def _is_taken(path: Path) -> bool:
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
+def _set_up(args: argparse.Namespace) -> tuple[TrainConfig, AudioModel]:
+    from fxfast import models
+    from fxfast.training import TrainConfig, read_description
+
+    given = {name: getattr(args, name) for name in _CONFIG_FIELDS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not args.resume:
+        if "seconds" in given and "epochs" not in given:
+            given["epochs"] = None
+        config = TrainConfig(**given)
+        return config, models.create(args.model, seed=config.seed)
+    description = read_description(args.out)
+    config = TrainConfig(**{**asdict(description.train), **given})
+    if args.model is not None:
+        return config, models.create(args.model, seed=config.seed)
+    return config, models.from_description(description.model, seed=config.seed)
+
+
+def _inspectors(args: argparse.Namespace) -> list[Observer]:
+    import sys
+
+    from fxfast.training import StepInspector
+
+    def write(text: str) -> None:
+        print(text, file=sys.stderr if args.json else sys.stdout)
+
+    return [StepInspector(args.inspect, write)] if args.inspect else []
+
+
+def _sanity_line(result: SanityResult) -> str:
+    verdict = "the set-up learns the identity" if result.passed else "the set-up FAILS"
+    return f"{verdict}: test ESR {result.esr:.6f}, bound {result.bound} ({result.seconds:.0f} s)"
+
+
+def _summary(result: TrainResult) -> str:
+    return (
+        f"test ESR {result.test_esr:.6f}  (dry as wet {result.dry_as_wet_esr:.4f}, "
+        f"best gain {result.best_gain_esr:.4f})\n"
+        f"{result.epochs} epochs, {result.steps} steps, {result.seconds:.0f} s, "
+        f"stopped by {result.stopped_by}; best epoch {result.best_epoch}\n"
+        f"{Path(result.run_dir) / 'model.safetensors'}"
+    )

@@ -1,0 +1,144 @@
+"""The contract of a trainable model, and the registry of architectures.
+
+A new architecture is one class in one module of this package:
+
+    @register("my-net")
+    class MyNet(AudioModel):
+        presets = {"my-net-small": MyNetConfig(...)}
+        ...
+
+Its presets are then names for ``create`` and for ``fxfast train --model``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+
+from fxfast.errors import ModelError
+from fxfast.graph import ModelGraph
+
+
+class AudioModel(torch.nn.Module, ABC):
+    """A mono audio model that trains on blocks and becomes a graph.
+
+    ``config`` is the frozen dataclass that the class is built from; ``presets`` maps
+    names to such configs; ``architecture`` is the name given to ``register``.
+    """
+
+    architecture: ClassVar[str]
+    presets: ClassVar[Mapping[str, Any]] = {}
+    config: Any
+
+    @abstractmethod
+    def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+        """(B, 1, T) to (B, 1, T - receptive_field + 1): output i is aligned with input
+        sample i + receptive_field - 1. Raises ``InputError`` for another shape."""
+
+    @property
+    @abstractmethod
+    def receptive_field(self) -> int:
+        """Samples of input that one output sample depends on, itself included."""
+
+    @abstractmethod
+    def to_graph(self, sample_rate: int) -> ModelGraph:
+        """The model with its present weights as a graph; the weights are copied."""
+
+    @classmethod
+    @abstractmethod
+    def from_graph(cls, graph: ModelGraph) -> Self:
+        """The model of a graph; its ``to_graph`` gives the same layers, bit for bit.
+
+        Raises ``ModelError`` when the architecture cannot express the graph."""
+
+    @classmethod
+    @abstractmethod
+    def config_from_dict(cls, values: Mapping[str, Any]) -> Any:
+        """The config that ``dataclasses.asdict`` turned into ``values``.
+
+        Raises ``ModelError`` when they do not fit."""
+
+
+ModelClass = TypeVar("ModelClass", bound=type[AudioModel])
+_architectures: dict[str, type[AudioModel]] = {}
+
+
+def register(architecture: str) -> Callable[[ModelClass], ModelClass]:
+    """Class decorator: makes an architecture and its presets known by name.
+
+    Raises ``ModelError`` when the name of the architecture or of a preset is taken.
+    """
+
+    def decorate(cls: ModelClass) -> ModelClass:
+        taken = {name for known in _architectures.values() for name in known.presets}
+        clash = sorted(taken & set(cls.presets)) or sorted({architecture} & set(_architectures))
+        if clash:
+            raise ModelError(f"register: expected a new name, got {clash[0]!r} again")
+        cls.architecture = architecture
+        _architectures[architecture] = cls
+        return cls
+
+    return decorate
+
+
+def _known_architectures() -> dict[str, type[AudioModel]]:
+    package = importlib.import_module("fxfast.models")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"fxfast.models.{module.name}")
+    return _architectures
+
+
+def presets() -> dict[str, type[AudioModel]]:
+    """Every preset name and the class that it builds, sorted by name."""
+    found = {name: cls for cls in _known_architectures().values() for name in cls.presets}
+    return dict(sorted(found.items()))
+
+
+def create(name: str, *, seed: int = 0) -> AudioModel:
+    """A new model of a preset with random weights that depend on ``seed`` alone.
+
+    Raises ``ModelError`` for an unknown name.
+    """
+    known = presets()
+    if name not in known:
+        raise ModelError(f"model: expected one of {', '.join(known)}, got {name!r}")
+    cls = known[name]
+    return _build(cls, cls.presets[name], seed)
+
+
+def describe(model: AudioModel) -> dict[str, Any]:
+    """Architecture and config as plain JSON values; weights are not part of it."""
+    return {"architecture": model.architecture, "config": asdict(model.config)}
+
+
+def from_description(description: Mapping[str, Any], *, seed: int = 0) -> AudioModel:
+    """A new model of what ``describe`` gave. Raises ``ModelError`` when it does not fit."""
+    cls = _architecture(description.get("architecture"))
+    return _build(cls, cls.config_from_dict(description.get("config", {})), seed)
+
+
+def from_graph(graph: ModelGraph, *, architecture: str = "conv-stack") -> AudioModel:
+    """A trainable model with the layers and weights of a graph.
+
+    Raises ``ModelError`` for an unknown architecture.
+    """
+    return _architecture(architecture).from_graph(graph)
+
+
+def _architecture(name: Any) -> type[AudioModel]:
+    known = _known_architectures()
+    if name not in known:
+        raise ModelError(f"architecture: expected one of {', '.join(known)}, got {name!r}")
+    return known[name]
+
+
+def _build(cls: type[AudioModel], config: Any, seed: int) -> AudioModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return cls(config)

@@ -1,0 +1,249 @@
+"""ConvStack: causal dilated convolutions over time, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from fxfast.errors import InputError, ModelError
+from fxfast.graph import ACTIVATION_KINDS, Activation, ConvLayer, ModelGraph
+from fxfast.models.base import AudioModel, register
+from fxfast.ops import conv1d
+
+
+@dataclass(frozen=True)
+class ConvLayerConfig:
+    """One layer: a causal convolution (groups 1) and an activation.
+
+    ``kernel_size`` is in taps, ``dilation`` in samples. ``activation`` is one of
+    ``fxfast.graph.ACTIVATION_KINDS``. ``slopes`` are the factors for negative values:
+    the fixed factor of ``leaky_relu`` (one value), the initial ones of ``prelu`` (one
+    value, or one per channel), without meaning for the others.
+    """
+
+    channels: int
+    kernel_size: int
+    dilation: int = 1
+    activation: str = "none"
+    bias: bool = True
+    slopes: tuple[float, ...] = (0.01,)
+
+
+@dataclass(frozen=True)
+class ConvStackConfig:
+    """The layers, the last with 1 channel; ``skip`` adds the input to the output."""
+
+    layers: tuple[ConvLayerConfig, ...]
+    skip: bool = False
+
+
+def _validate(config: ConvStackConfig) -> None:
+    if not config.layers or config.layers[-1].channels != 1:
+        got = config.layers[-1].channels if config.layers else "no layer"
+        raise ModelError(f"layers: expected a last layer of 1 channel, got {got}")
+    for index, layer in enumerate(config.layers):
+        if min(layer.channels, layer.kernel_size, layer.dilation) < 1:
+            raise ModelError(
+                f"layers[{index}]: expected channels, kernel_size and dilation of at least 1, "
+                f"got {layer.channels}, {layer.kernel_size}, {layer.dilation}"
+            )
+        if layer.activation not in ACTIVATION_KINDS:
+            raise ModelError(
+                f"layers[{index}].activation: expected one of {', '.join(ACTIVATION_KINDS)}, "
+                f"got {layer.activation!r}"
+            )
+        allowed = {"leaky_relu": {1}, "prelu": {1, layer.channels}}.get(layer.activation)
+        if allowed and len(layer.slopes) not in allowed:
+            raise ModelError(
+                f"layers[{index}].slopes: expected {' or '.join(map(str, sorted(allowed)))} "
+                f"values for {layer.activation}, got {len(layer.slopes)}"
+            )
+
+
+def _presets() -> dict[str, ConvStackConfig]:
+    relu, tanh = "relu", "tanh"
+    tcn = [ConvLayerConfig(16, 8, dilation, tanh) for dilation in (1, 8, 64)]
+    return {
+        "conv-64-32": ConvStackConfig(
+            (
+                ConvLayerConfig(64, 33, 1, relu),
+                ConvLayerConfig(32, 17, 1, relu),
+                ConvLayerConfig(1, 16),
+            )
+        ),
+        "dense-64": ConvStackConfig(
+            (
+                ConvLayerConfig(64, 64, 1, relu),
+                ConvLayerConfig(64, 1, 1, relu),
+                ConvLayerConfig(1, 1),
+            )
+        ),
+        "tcn-16": ConvStackConfig((*tcn, ConvLayerConfig(1, 1)), skip=True),
+    }
+
+
+@register("conv-stack")
+class ConvStack(AudioModel):
+    """A stack of valid convolutions: (B, 1, T) in, (B, 1, T - receptive_field + 1) out.
+
+    Presets: ``conv-64-32`` reads a window of 64 samples (kernels 33, 17, 16),
+    ``dense-64`` is the fully connected net over such a window (kernel 64, then 1x1),
+    ``tcn-16`` has dilations 1, 8 and 64 with tanh over 512 samples and a skip.
+    """
+
+    presets = _presets()
+
+    def __init__(self, config: ConvStackConfig) -> None:
+        super().__init__()
+        _validate(config)
+        self.config = config
+        in_channels = 1
+        self.convolutions = nn.ModuleList()
+        self.activations = nn.ModuleList()
+        for layer in config.layers:
+            self.convolutions.append(
+                nn.Conv1d(
+                    in_channels,
+                    layer.channels,
+                    layer.kernel_size,
+                    dilation=layer.dilation,
+                    bias=layer.bias,
+                )
+            )
+            self.activations.append(_activation_module(layer))
+            in_channels = layer.channels
+
+    @property
+    def receptive_field(self) -> int:
+        return 1 + sum((layer.kernel_size - 1) * layer.dilation for layer in self.config.layers)
+
+    def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+        field = self.receptive_field
+        if x_bct.ndim != 3 or x_bct.shape[1] != 1 or x_bct.shape[2] < field:
+            raise InputError(
+                f"x: expected shape (B, 1, T) with T of at least {field} (the receptive "
+                f"field), got {tuple(x_bct.shape)}"
+            )
+        h_bct = x_bct
+        for convolution, activation in zip(self.convolutions, self.activations, strict=True):
+            h_bct = conv1d(
+                h_bct, convolution.weight, convolution.bias, dilation=convolution.dilation[0]
+            )
+            h_bct = activation(h_bct)
+        return h_bct + x_bct[:, :, field - 1 :] if self.config.skip else h_bct
+
+    def as_torch(self) -> nn.Module:
+        """The same function from ``torch.nn`` modules alone, sharing the weights.
+
+        What a user would write by hand: the twin in tests, the peer in benchmarks.
+        """
+        modules: list[nn.Module] = []
+        for convolution, activation in zip(self.convolutions, self.activations, strict=True):
+            modules.append(convolution)
+            if not isinstance(activation, nn.Identity):
+                modules.append(activation)
+        net = nn.Sequential(*modules)
+        return _WithSkip(net, self.receptive_field) if self.config.skip else net
+
+    def to_graph(self, sample_rate: int) -> ModelGraph:
+        layers = [
+            ConvLayer(
+                weight=_array(convolution.weight),
+                bias=None if convolution.bias is None else _array(convolution.bias),
+                dilation=layer.dilation,
+                activation=_graph_activation(layer, activation),
+            )
+            for layer, convolution, activation in zip(
+                self.config.layers, self.convolutions, self.activations, strict=True
+            )
+        ]
+        return ModelGraph(
+            tuple(layers),
+            sample_rate,
+            skip=self.config.skip,
+            metadata={"architecture": self.architecture},
+        )
+
+    @classmethod
+    def from_graph(cls, graph: ModelGraph) -> Self:
+        layers = tuple(_layer_config(layer) for layer in graph.layers)
+        with torch.random.fork_rng(devices=[]):
+            model = cls(ConvStackConfig(layers, skip=graph.skip))
+        with torch.no_grad():
+            for layer, convolution, activation in zip(
+                graph.layers, model.convolutions, model.activations, strict=True
+            ):
+                convolution.weight.copy_(torch.tensor(layer.weight))
+                if layer.bias is not None:
+                    convolution.bias.copy_(torch.tensor(layer.bias))
+                if isinstance(activation, nn.PReLU):
+                    activation.weight.copy_(torch.tensor(layer.activation.slopes))
+        return model
+
+    @classmethod
+    def config_from_dict(cls, values: Mapping[str, Any]) -> ConvStackConfig:
+        try:
+            layers = tuple(
+                ConvLayerConfig(**{**layer, "slopes": tuple(layer["slopes"])})
+                for layer in values["layers"]
+            )
+            config = ConvStackConfig(layers, bool(values["skip"]))
+            _validate(config)
+        except (KeyError, TypeError) as error:
+            raise ModelError(
+                f"config: expected the fields of ConvStackConfig, got {error}"
+            ) from error
+        return config
+
+
+class _WithSkip(nn.Module):
+    def __init__(self, net: nn.Module, receptive_field: int) -> None:
+        super().__init__()
+        self.net = net
+        self.receptive_field = receptive_field
+
+    def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+        y_bct: torch.Tensor = self.net(x_bct) + x_bct[:, :, self.receptive_field - 1 :]
+        return y_bct
+
+
+def _activation_module(layer: ConvLayerConfig) -> nn.Module:
+    kind = layer.activation
+    if kind == "prelu":
+        module = nn.PReLU(len(layer.slopes))
+        with torch.no_grad():
+            module.weight.copy_(torch.tensor(layer.slopes))
+        return module
+    if kind == "leaky_relu":
+        return nn.LeakyReLU(layer.slopes[0])
+    return {"none": nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}[kind]()
+
+
+def _graph_activation(layer: ConvLayerConfig, module: nn.Module) -> Activation:
+    if isinstance(module, nn.PReLU):
+        return Activation("prelu", _array(module.weight))
+    if isinstance(module, nn.LeakyReLU):
+        return Activation("leaky_relu", np.array([module.negative_slope], np.float32))
+    return Activation(layer.activation)
+
+
+def _layer_config(layer: ConvLayer) -> ConvLayerConfig:
+    slopes = layer.activation.slopes
+    return ConvLayerConfig(
+        channels=layer.out_channels,
+        kernel_size=layer.taps,
+        dilation=layer.dilation,
+        activation=layer.activation.kind,
+        bias=layer.bias is not None,
+        slopes=(0.01,) if slopes is None else tuple(float(s) for s in slopes),
+    )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().to("cpu", torch.float32).numpy().copy()
+    return array

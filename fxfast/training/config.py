@@ -1,0 +1,96 @@
+"""What a training run is told, and the learning-rate schedule that follows from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fxfast.errors import InputError, RunError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A run stops at the first of ``seconds`` (training time over all resumes),
+    ``epochs`` and ``patience`` (epochs without a better validation ESR); None is no limit.
+
+    A step takes ``batch_blocks`` blocks of ``block_samples`` targets. The learning rate
+    falls along half a cosine from ``learning_rate`` to ``final_learning_rate`` by the
+    share of the budget that is used, so a short run decays as fully as a long one.
+    ``pre_emphasis`` is the coefficient of the loss filter (0 is off, 0.95 is usual).
+    The three fractions and ``guard_samples`` are those of ``split_by_time``.
+    """
+
+    seconds: float | None = None
+    epochs: int | None = 30
+    patience: int | None = None
+    batch_blocks: int = 16
+    block_samples: int = 1024
+    learning_rate: float = 4e-3
+    final_learning_rate: float = 2e-5
+    pre_emphasis: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    train_fraction: float = 0.75
+    validation_fraction: float = 0.125
+    test_fraction: float = 0.125
+    guard_samples: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("batch_blocks", self.batch_blocks, 1)
+        # Pre-emphasis costs the first sample of a block, so two are needed.
+        _at_least("block_samples", self.block_samples, 2)
+        _at_least("seed", self.seed, 0)
+        for name in ("seconds", "epochs", "patience", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name}: expected a number above 0, got {value!r}")
+        if not 0 <= self.final_learning_rate <= self.learning_rate:
+            raise InputError(
+                f"final_learning_rate: expected 0 to learning_rate ({self.learning_rate}), "
+                f"got {self.final_learning_rate}"
+            )
+        if not 0 <= self.pre_emphasis < 1:
+            raise InputError(f"pre_emphasis: expected 0 to below 1, got {self.pre_emphasis}")
+        if self.seconds is None and self.epochs is None and self.patience is None:
+            raise InputError("budget: expected seconds, epochs or patience, got none of them")
+        if self.device not in DEVICES:
+            raise InputError(f"device: expected one of {', '.join(DEVICES)}, got {self.device!r}")
+
+
+def _at_least(name: str, value: Any, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise InputError(f"{name}: expected an integer of at least {least}, got {value!r}")
+
+
+def budget_used(config: TrainConfig, elapsed_seconds: float, epochs_done: float) -> float:
+    """The share of the budget that is used, 0 to 1; without seconds or epochs always 0."""
+    shares = [0.0]
+    if config.seconds is not None:
+        shares.append(elapsed_seconds / config.seconds)
+    if config.epochs is not None:
+        shares.append(epochs_done / config.epochs)
+    return min(max(shares), 1.0)
+
+
+def learning_rate_at(config: TrainConfig, used: float) -> float:
+    """The learning rate when ``used`` (0 to 1) of the budget is used."""
+    high, low = config.learning_rate, config.final_learning_rate
+    return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * used))
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is CUDA where torch finds a usable GPU, else the CPU.
+
+    Raises ``RunError`` when ``cuda`` is asked for and absent.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        built = torch.version.cuda
+        reason = f"built for CUDA {built}, no usable GPU" if built else "built without CUDA"
+        raise RunError(f"device: expected a CUDA GPU, got none (torch {torch.__version__} {reason})")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")

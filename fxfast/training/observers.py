@@ -1,0 +1,122 @@
+"""Eyes on a training run: what the trainer tells, the progress bar, the inspector."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One optimiser step, ``number`` counted from 0 over the whole run.
+
+    ``used`` is the share of the budget; shapes as in ``Batch``; ``prediction_bct`` comes
+    from the weights before the step.
+    """
+
+    number: int
+    epoch: int
+    used: float
+    loss: torch.Tensor
+    x_bct: torch.Tensor
+    y_bct: torch.Tensor
+    prediction_bct: torch.Tensor
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of RUN/log.jsonl. ``epoch`` counts from 1; ``steps`` is the number of steps
+    in it, fewer than usual when the time ran out; ``seconds`` is its duration with
+    validation, ``elapsed_seconds`` the time since the start of the run."""
+
+    epoch: int
+    steps: int
+    train_loss: float
+    validation_esr: float
+    best_esr: float
+    learning_rate: float
+    seconds: float
+    elapsed_seconds: float
+    samples_per_second: float
+
+
+class Observer:
+    """Told of every step and epoch; does nothing by itself."""
+
+    def on_step(self, step: Step) -> None:
+        """After each optimiser step."""
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """After each epoch, when its checkpoint is on disk."""
+
+
+class StepInspector(Observer):
+    """Prints shapes, target and prediction at given steps."""
+
+    def __init__(self, steps: Collection[int], write: Callable[[str], Any] = print) -> None:
+        self.steps = frozenset(steps)
+        self.write = write
+
+    def on_step(self, step: Step) -> None:
+        if step.number not in self.steps:
+            return
+        target = step.y_bct[0, 0].detach().cpu()
+        prediction = step.prediction_bct[0, 0].detach().cpu()
+        # The loudest stretch of the first block says more than its first samples.
+        start = max(0, min(int(target.abs().argmax()) - 4, len(target) - 8))
+        stretch = slice(start, start + 8)
+        self.write(
+            f"step {step.number} (epoch {step.epoch}): loss {float(step.loss):.6f}\n"
+            f"  x {tuple(step.x_bct.shape)}  target {tuple(step.y_bct.shape)}  "
+            f"prediction {tuple(step.prediction_bct.shape)}\n"
+            f"  target     [0, 0, {start}:] {_numbers(target[stretch])}\n"
+            f"  prediction [0, 0, {start}:] {_numbers(prediction[stretch])}"
+        )
+
+
+def _numbers(values: torch.Tensor) -> str:
+    return " ".join(f"{value:+.5f}" for value in values.tolist())
+
+
+class ProgressBar(Observer):
+    """A progress bar on a terminal, silence elsewhere. Use as a context manager."""
+
+    def __init__(self, description: str = "training") -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(file=sys.stderr)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task(description, total=1.0, note="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def on_step(self, step: Step) -> None:
+        self._progress.update(self._task, completed=step.used)
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        note = f"epoch {record.epoch}  validation ESR {record.validation_esr:.5f}"
+        self._progress.update(self._task, note=note)
