@@ -1,0 +1,1 @@
+"""Dry/wet pairs: built-in effects, making pairs, loading pairs."""
