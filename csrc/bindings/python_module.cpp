@@ -1,0 +1,261 @@
+// fxfast._native: the engine for Python, without torch. Arrays are checked here, once; the
+// interpreter lock is released while the engine works.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "base/check.h"
+#include "engine/render_array.h"
+#include "engine/run_block.h"
+#include "kernels/choose_isa.h"
+
+namespace py = pybind11;
+
+namespace fxfast {
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style>;
+using LayerTuple = std::tuple<Floats, std::optional<Floats>, int, int, std::optional<Floats>>;
+
+// Index of the first value that is NaN or infinite, or -1.
+std::ptrdiff_t first_non_finite(const float* values, std::size_t count) {
+  constexpr std::size_t kChunk = 1024;
+  for (std::size_t begin = 0; begin < count; begin += kChunk) {
+    const std::size_t end = begin + kChunk < count ? begin + kChunk : count;
+    std::uint32_t bad = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      std::uint32_t bits;
+      std::memcpy(&bits, values + i, sizeof(bits));
+      bad |= static_cast<std::uint32_t>((bits & 0x7f800000u) == 0x7f800000u);
+    }
+    if (bad == 0) continue;
+    for (std::size_t i = begin; i < end; ++i) {
+      std::uint32_t bits;
+      std::memcpy(&bits, values + i, sizeof(bits));
+      if ((bits & 0x7f800000u) == 0x7f800000u) return static_cast<std::ptrdiff_t>(i);
+    }
+  }
+  return -1;
+}
+
+void require_rows(const Floats& x, py::ssize_t rows) {
+  if (x.ndim() != 2 || (rows >= 0 && x.shape(0) != rows)) {
+    throw InputError("audio: expected a (" + (rows < 0 ? "rows" : std::to_string(rows)) +
+                     ", samples) array, got " + std::to_string(x.ndim()) + " dimensions of " +
+                     std::to_string(x.size()) + " values");
+  }
+  const std::ptrdiff_t bad = first_non_finite(x.data(), static_cast<std::size_t>(x.size()));
+  if (bad >= 0) {
+    throw InputError("audio: expected finite samples, got NaN or infinity in row " +
+                     std::to_string(bad / x.shape(1)) + " at sample " +
+                     std::to_string(bad % x.shape(1)));
+  }
+}
+
+std::vector<float> to_vector(const Floats& array) {
+  return std::vector<float>(array.data(), array.data() + array.size());
+}
+
+ModelGraph graph_of(const std::vector<LayerTuple>& layers, bool skip) {
+  ModelGraph graph;
+  graph.skip = skip;
+  for (const auto& [weight, bias, dilation, activation, slopes] : layers) {
+    if (weight.ndim() != 3) throw ModelError("weight: expected 3 dimensions");
+    ConvLayer layer;
+    layer.out_channels = static_cast<int>(weight.shape(0));
+    layer.in_channels = static_cast<int>(weight.shape(1));
+    layer.taps = static_cast<int>(weight.shape(2));
+    layer.dilation = dilation;
+    layer.activation = static_cast<Activation>(activation);
+    layer.weight = to_vector(weight);
+    if (bias) layer.bias = to_vector(*bias);
+    if (slopes) layer.slopes = to_vector(*slopes);
+    graph.layers.push_back(std::move(layer));
+  }
+  return graph;
+}
+
+// A plan, the kernels that run it, its settled state and the threads for whole arrays.
+class Engine {
+ public:
+  Engine(AlignedBuffer plan, const std::string& isa, int threads)
+      : bytes_(std::move(plan)),
+        plan_(bytes_.data(), bytes_.size()),
+        kernels_(choose_kernels(isa.c_str())),
+        settled_(plan_.state_bytes()),
+        pool_(threads) {
+    settle(plan_, kernels_, settled_.data());
+  }
+
+  const PlanView& plan() const { return plan_; }
+  const KernelTable& kernels() const { return kernels_; }
+  const AlignedBuffer& settled() const { return settled_; }
+  const AlignedBuffer& plan_bytes() const { return bytes_; }
+  int threads() const { return pool_.threads(); }
+
+  Floats render(const Floats& x) {
+    require_rows(x, -1);
+    Floats y({x.shape(0), x.shape(1)});
+    const float* in = x.data();
+    float* out = y.mutable_data();
+    const auto rows = static_cast<std::size_t>(x.shape(0));
+    const auto samples = static_cast<std::size_t>(x.shape(1));
+    py::gil_scoped_release release;
+    render_array(plan_, kernels_, settled_.data(), pool_, in, out, rows, samples);
+    return y;
+  }
+
+ private:
+  AlignedBuffer bytes_;
+  PlanView plan_;
+  const KernelTable& kernels_;
+  AlignedBuffer settled_;
+  WorkerPool pool_;
+};
+
+// The state of `channels` independent streams through one engine.
+class Stream {
+ public:
+  Stream(std::shared_ptr<Engine> engine, int channels)
+      : engine_(std::move(engine)), channels_(channels) {
+    if (channels < 1) {
+      throw InputError("channels: expected at least 1, got " + std::to_string(channels));
+    }
+    states_ = AlignedBuffer(state_bytes() * static_cast<std::size_t>(channels));
+    reset();
+  }
+
+  void reset() {
+    for (int c = 0; c < channels_; ++c) {
+      std::memcpy(state(c), engine_->settled().data(), state_bytes());
+    }
+  }
+
+  Floats process(const Floats& x) {
+    require_rows(x, channels_);
+    Floats y({x.shape(0), x.shape(1)});
+    const float* in = x.data();
+    float* out = y.mutable_data();
+    const auto samples = static_cast<std::size_t>(x.shape(1));
+    py::gil_scoped_release release;
+    for (int c = 0; c < channels_; ++c, in += samples, out += samples) {
+      run_block(engine_->plan(), engine_->kernels(), state(c), in, out, samples);
+    }
+    return y;
+  }
+
+  py::bytes save() const {
+    return py::bytes(reinterpret_cast<const char*>(states_.data()), states_.size());
+  }
+
+  void restore(const py::bytes& saved) {
+    const std::string_view bytes = saved;
+    if (bytes.size() != states_.size()) {
+      throw InputError("state: expected " + std::to_string(states_.size()) + " bytes for " +
+                       std::to_string(channels_) + " channels, got " +
+                       std::to_string(bytes.size()));
+    }
+    const auto* data = reinterpret_cast<const std::byte*>(bytes.data());
+    for (int c = 0; c < channels_; ++c) {
+      check_state(engine_->plan(), data + static_cast<std::size_t>(c) * state_bytes(),
+                  state_bytes());
+    }
+    std::memcpy(states_.data(), data, states_.size());
+  }
+
+  int channels() const { return channels_; }
+
+ private:
+  std::size_t state_bytes() const { return engine_->plan().state_bytes(); }
+  std::byte* state(int c) { return states_.data() + static_cast<std::size_t>(c) * state_bytes(); }
+
+  std::shared_ptr<Engine> engine_;
+  int channels_;
+  AlignedBuffer states_;
+};
+
+py::array_t<std::uint8_t> bytes_array(const AlignedBuffer& buffer) {
+  py::array_t<std::uint8_t> out(static_cast<py::ssize_t>(buffer.size()));
+  std::memcpy(out.mutable_data(), buffer.data(), buffer.size());
+  return out;
+}
+
+// Floating-point operations per second that one thread reaches in a loop of multiply-adds on
+// registers: the best of many short bursts over about `seconds`.
+double measure_multiply_add_peak(const std::string& isa, double seconds) {
+  const KernelTable& kernels = choose_kernels(isa.c_str());
+  using Clock = std::chrono::steady_clock;
+  const auto elapsed = [](Clock::time_point since) {
+    return std::chrono::duration<double>(Clock::now() - since).count();
+  };
+  py::gil_scoped_release release;
+  constexpr std::int64_t kRounds = 200'000;
+  double best = 0.0;
+  const auto start = Clock::now();
+  do {
+    const auto burst = Clock::now();
+    const double operations = kernels.multiply_add_burst(kRounds);
+    best = std::max(best, operations / elapsed(burst));
+  } while (elapsed(start) < seconds);
+  return best;
+}
+
+template <typename Error>
+void translate(std::exception_ptr pointer, const char* class_name) {
+  try {
+    if (pointer) std::rethrow_exception(pointer);
+  } catch (const Error& error) {
+    const py::object type = py::module_::import("fxfast.errors").attr(class_name);
+    PyErr_SetString(type.ptr(), error.what());
+  }
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+  module.doc() = "The fxfast engine (see fxfast.player for the public interface).";
+  py::register_exception_translator(
+      [](std::exception_ptr p) { translate<InputError>(p, "InputError"); });
+  py::register_exception_translator(
+      [](std::exception_ptr p) { translate<ModelError>(p, "ModelError"); });
+  py::register_exception_translator(
+      [](std::exception_ptr p) { translate<IsaError>(p, "BuildError"); });
+
+  py::class_<Engine, std::shared_ptr<Engine>>(module, "Engine")
+      .def(py::init([](const std::vector<LayerTuple>& layers, bool skip, const std::string& isa,
+                       int threads) {
+             return std::make_shared<Engine>(pack_plan(graph_of(layers, skip)), isa, threads);
+           }),
+           py::arg("layers"), py::arg("skip"), py::arg("isa"), py::arg("threads"))
+      .def("render", &Engine::render, py::arg("x").noconvert())
+      .def_property_readonly("isa", [](const Engine& e) { return e.kernels().name; })
+      .def_property_readonly("threads", &Engine::threads)
+      .def_property_readonly("state_bytes", [](const Engine& e) { return e.settled().size(); })
+      .def("plan", [](const Engine& e) { return bytes_array(e.plan_bytes()); })
+      .def("settled_state", [](const Engine& e) { return bytes_array(e.settled()); });
+  py::class_<Stream>(module, "Stream")
+      .def(py::init<std::shared_ptr<Engine>, int>(), py::arg("engine"), py::arg("channels"))
+      .def("process", &Stream::process, py::arg("x").noconvert())
+      .def("reset", &Stream::reset)
+      .def("save", &Stream::save)
+      .def("restore", &Stream::restore, py::arg("state"))
+      .def_property_readonly("channels", &Stream::channels);
+  module.def("isas", [] {
+    std::vector<std::pair<std::string, bool>> out;
+    for (const KernelTable* t : built_kernels()) out.emplace_back(t->name, machine_supports(*t));
+    return out;
+  });
+  module.def("chosen_isa", [](const std::string& isa) { return choose_kernels(isa.c_str()).name; },
+             py::arg("isa") = "");
+  module.def("multiply_add_peak", &measure_multiply_add_peak, py::arg("isa"), py::arg("seconds"));
+}
+
+}  // namespace fxfast

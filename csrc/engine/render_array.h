@@ -1,0 +1,20 @@
+// Whole arrays through a plan, on a team of threads.
+#pragma once
+
+#include <cstddef>
+
+#include "base/worker_pool.h"
+#include "engine/packed_plan.h"
+#include "kernels/kernel_table.h"
+
+namespace fxfast {
+
+// Renders `streams` independent rows of `samples` samples, row after row, from `input` to
+// `output` (which may not overlap). Every row starts settled. Long rows are cut into segments
+// when there are fewer rows than threads; a segment first hears the receptive field before it,
+// so the result is the same to the bit.
+void render_array(const PlanView& plan, const KernelTable& kernels, const std::byte* settled,
+                  WorkerPool& pool, const float* input, float* output, std::size_t streams,
+                  std::size_t samples);
+
+}  // namespace fxfast

@@ -1,0 +1,18 @@
+// The one loop that turns audio into audio.
+#pragma once
+
+#include <cstddef>
+
+#include "engine/packed_plan.h"
+#include "engine/stream_state.h"
+#include "kernels/kernel_table.h"
+
+namespace fxfast {
+
+// Runs `samples` samples of one stream from `input` to `output` (which may be the same) and
+// leaves the history in `state`. Real-time safe: no throw, no allocation, no lock. Every split
+// of a stream into blocks gives the same bits. Denormals count as zero inside.
+void run_block(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+               const float* input, float* output, std::size_t samples) noexcept;
+
+}  // namespace fxfast

@@ -1,0 +1,30 @@
+// The history of one stream: plain bytes, so that it can be a tensor, be saved and restored.
+//
+// Layout: StateHeader | per layer its input line | the output line. A line has one row per
+// channel; `position` samples of the current stretch follow `history` older samples, and when a
+// line is full the newest history moves back to its start (amortised, no ring to wrap around).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/packed_plan.h"
+#include "kernels/kernel_table.h"
+
+namespace fxfast {
+
+struct StateHeader {
+  std::uint64_t fingerprint;  // of the plan
+  std::uint32_t position;     // samples after the history in every line
+  std::uint32_t reserved[13];
+};
+static_assert(sizeof(StateHeader) == kCacheLineBytes);
+
+// Writes the state of a stream that has heard silence for ever. `state` holds
+// plan.state_bytes() bytes. Not zero: biases make activations non-zero.
+void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state) noexcept;
+
+// Throws InputError unless `state` of `bytes` bytes belongs to the plan.
+void check_state(const PlanView& plan, const std::byte* state, std::size_t bytes);
+
+}  // namespace fxfast

@@ -1,0 +1,69 @@
+// The only contract between the engine and the kernels: packed layouts and function pointers.
+//
+// Audio inside the engine is channel-major: one row per channel, time along the row, so that
+// a vector register holds consecutive samples of one channel and weights are broadcast.
+//
+// Packed convolution weights: output channels in panels of kPanelChannels (the last panel may
+// be narrower); inside a panel [tap][input channel][output channel of the panel]. The layout is
+// the same for every instruction set, so one packed plan runs on all of them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fxfast {
+
+constexpr int kPanelChannels = 8;
+
+// Kernels read and write whole vectors: every row has this many floats of slack at its end.
+constexpr int kMaxVectorFloats = 16;
+
+enum class Activation : std::uint32_t {
+  kNone = 0,
+  kRelu = 1,
+  kPrelu = 2,  // x > 0 ? x : slopes[channel] * x; also carries LeakyReLU
+  kTanh = 3,
+  kSigmoid = 4,
+};
+constexpr std::uint32_t kActivationCount = 5;
+
+// y[o][t] = act(bias[o] + sum_{k,i} w[o][i][k] * x[i][t + k * dilation]), t in [0, samples).
+// `input` points at the oldest sample that output sample 0 reads. Rows of `input` hold
+// samples + (taps - 1) * dilation valid values; up to kMaxVectorFloats - 1 more are read, and
+// as many more of `output` are written with values that mean nothing.
+struct ConvTask {
+  const float* input;
+  float* output;
+  const float* weights;  // packed
+  const float* bias;     // out_channels values
+  const float* slopes;   // out_channels values, only for kPrelu
+  std::ptrdiff_t input_stride;
+  std::ptrdiff_t output_stride;
+  int in_channels;
+  int out_channels;
+  int taps;
+  int dilation;
+  int samples;
+  Activation activation;
+};
+
+enum class Requires { kNone, kX86_64_v3, kX86_64_v4 };
+
+struct KernelTable {
+  const char* name;
+  Requires required;
+  int vector_floats;
+  // Every output sample is summed in one order, whatever `samples` is and wherever the sample
+  // stands in the task: splitting a task over time changes no bit.
+  void (*conv)(const ConvTask& task) noexcept;
+  // Runs `rounds` rounds of independent multiply-adds in registers; returns how many
+  // floating-point operations that were (a multiply-add counts two). For measuring the peak.
+  double (*multiply_add_burst)(std::int64_t rounds) noexcept;
+};
+
+const KernelTable& avx512_kernels();
+const KernelTable& avx2_kernels();
+const KernelTable& portable_kernels();
+const KernelTable& reference_kernels();
+
+}  // namespace fxfast

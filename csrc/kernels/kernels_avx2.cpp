@@ -1,0 +1,22 @@
+// AVX2 and FMA (x86-64-v3): 8 floats a vector, 16 registers.
+#include "kernels/kernel_table.h"
+
+#define FXFAST_ISA_NAMESPACE avx2
+#define FXFAST_VECTOR_FLOATS 8
+#define FXFAST_VECTOR_REGISTERS 16
+#define FXFAST_HAS_FMA 1
+
+namespace fxfast {
+namespace {
+
+#include "kernels/kernels_body.inl"
+
+}  // namespace
+
+const KernelTable& avx2_kernels() {
+  static constexpr KernelTable table = {"avx2", Requires::kX86_64_v3, FXFAST_VECTOR_FLOATS,
+                                        avx2::conv, avx2::multiply_add_burst};
+  return table;
+}
+
+}  // namespace fxfast

@@ -1,0 +1,22 @@
+// AVX-512 (x86-64-v4): 16 floats a vector, 32 registers.
+#include "kernels/kernel_table.h"
+
+#define FXFAST_ISA_NAMESPACE avx512
+#define FXFAST_VECTOR_FLOATS 16
+#define FXFAST_VECTOR_REGISTERS 32
+#define FXFAST_HAS_FMA 1
+
+namespace fxfast {
+namespace {
+
+#include "kernels/kernels_body.inl"
+
+}  // namespace
+
+const KernelTable& avx512_kernels() {
+  static constexpr KernelTable table = {"avx512", Requires::kX86_64_v4, FXFAST_VECTOR_FLOATS,
+                                        avx512::conv, avx512::multiply_add_burst};
+  return table;
+}
+
+}  // namespace fxfast

@@ -1,0 +1,22 @@
+// Whatever the compiler's baseline is: 4 floats a vector, 16 registers (SSE2, NEON).
+#include "kernels/kernel_table.h"
+
+#define FXFAST_ISA_NAMESPACE portable
+#define FXFAST_VECTOR_FLOATS 4
+#define FXFAST_VECTOR_REGISTERS 16
+#define FXFAST_HAS_FMA 0
+
+namespace fxfast {
+namespace {
+
+#include "kernels/kernels_body.inl"
+
+}  // namespace
+
+const KernelTable& portable_kernels() {
+  static constexpr KernelTable table = {"portable", Requires::kNone, FXFAST_VECTOR_FLOATS,
+                                        portable::conv, portable::multiply_add_burst};
+  return table;
+}
+
+}  // namespace fxfast

@@ -1,0 +1,58 @@
+// The reference: plain loops, sums in double, functions from the C library. It is the truth
+// that the fused kernels are tested against, and it runs wherever they do.
+#include <cmath>
+
+#include "kernels/kernel_table.h"
+
+namespace fxfast {
+namespace {
+
+double activate(Activation activation, double x, const float* slope) {
+  switch (activation) {
+    case Activation::kNone: return x;
+    case Activation::kRelu: return x > 0.0 ? x : 0.0;
+    case Activation::kPrelu: return x > 0.0 ? x : x * static_cast<double>(*slope);
+    case Activation::kTanh: return std::tanh(x);
+    case Activation::kSigmoid: return 1.0 / (1.0 + std::exp(-x));
+  }
+  return x;
+}
+
+void conv(const ConvTask& task) noexcept {
+  for (int o = 0; o < task.out_channels; ++o) {
+    const int panel_first = o / kPanelChannels * kPanelChannels;
+    const int left = task.out_channels - panel_first;
+    const int panel = left < kPanelChannels ? left : kPanelChannels;
+    const std::ptrdiff_t terms = static_cast<std::ptrdiff_t>(task.in_channels) * task.taps;
+    const float* weights = task.weights + panel_first * terms + (o - panel_first);
+    for (int t = 0; t < task.samples; ++t) {
+      double sum = static_cast<double>(task.bias[o]);
+      const float* w = weights;
+      for (int k = 0; k < task.taps; ++k) {
+        for (int i = 0; i < task.in_channels; ++i, w += panel) {
+          const std::ptrdiff_t at = i * task.input_stride + t +
+                                    static_cast<std::ptrdiff_t>(k) * task.dilation;
+          sum += static_cast<double>(*w) * static_cast<double>(task.input[at]);
+        }
+      }
+      const float* slope = task.activation == Activation::kPrelu ? task.slopes + o : nullptr;
+      task.output[o * task.output_stride + t] =
+          static_cast<float>(activate(task.activation, sum, slope));
+    }
+  }
+}
+
+double multiply_add_burst(std::int64_t rounds) noexcept {
+  volatile double sum = 0.0;
+  for (std::int64_t r = 0; r < rounds; ++r) sum = sum * 0.999 + 1e-3;
+  return 2.0 * static_cast<double>(rounds);
+}
+
+}  // namespace
+
+const KernelTable& reference_kernels() {
+  static constexpr KernelTable table = {"reference", Requires::kNone, 1, conv, multiply_add_burst};
+  return table;
+}
+
+}  // namespace fxfast

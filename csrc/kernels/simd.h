@@ -1,0 +1,51 @@
+// The few vector operations of the fused kernels, over the compiler's vector types.
+// Included only by kernels_body.inl, once per instruction set, inside that set's namespace;
+// it must include nothing from the standard library's inline functions, because the linker
+// might keep a copy compiled for a wider instruction set for everyone.
+
+typedef float Vec __attribute__((vector_size(4 * FXFAST_VECTOR_FLOATS)));
+typedef float UnalignedVec
+    __attribute__((vector_size(4 * FXFAST_VECTOR_FLOATS), aligned(4), may_alias));
+typedef int IntVec __attribute__((vector_size(4 * FXFAST_VECTOR_FLOATS)));
+
+#define FXFAST_INLINE inline __attribute__((always_inline))
+
+static FXFAST_INLINE Vec load(const float* p) { return *(const UnalignedVec*)p; }
+static FXFAST_INLINE void store(float* p, Vec v) { *(UnalignedVec*)p = v; }
+static FXFAST_INLINE Vec broadcast(float value) { return value - Vec{}; }
+static FXFAST_INLINE Vec select(IntVec mask, Vec a, Vec b) { return mask ? a : b; }
+static FXFAST_INLINE Vec clamp(Vec x, float low, float high) {
+  x = select(x < low, broadcast(low), x);
+  return select(x > high, broadcast(high), x);
+}
+
+// exp2(w) = scale * (u + v) / (u - v) for abs(w) <= 120, with no polynomial chain:
+// w = n + r, scale = 2^n, and (u + v) / (u - v) a rational approximation of 2^r.
+struct Exp2Parts {
+  Vec scale, u, v;
+};
+
+static FXFAST_INLINE Exp2Parts exp2_parts(Vec w) {
+  // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low mantissa bits.
+  const Vec magic = broadcast(12582912.0f);
+  const Vec shifted = w + magic;
+  const Vec r = w - (shifted - magic);
+  const IntVec scale_bits = ((IntVec)shifted + 127) << 23;
+  const Vec r2 = r * r;
+  return {(Vec)scale_bits, r2 * 0.13859466f + 2.88539009f, r * (r2 * 0.00799556f + 1.0f)};
+}
+
+// tanh(x) = (E - 1) / (E + 1), E = exp(2x); the products are arranged so that the result is
+// accurate relative to itself near zero too (about 4 ulp everywhere).
+static FXFAST_INLINE Vec tanh_of(Vec x) {
+  const Exp2Parts e = exp2_parts(clamp(x * 2.885390082f, -60.0f, 60.0f));
+  const Vec less = e.scale - 1.0f, more = e.scale + 1.0f;
+  return (less * e.u + more * e.v) / (more * e.u + less * e.v);
+}
+
+// sigmoid(x) = E / (E + 1), E = exp(x).
+static FXFAST_INLINE Vec sigmoid_of(Vec x) {
+  const Exp2Parts e = exp2_parts(clamp(x * 1.442695041f, -120.0f, 120.0f));
+  const Vec numerator = e.scale * (e.u + e.v);
+  return numerator / (numerator + (e.u - e.v));
+}

@@ -1,0 +1,188 @@
+"""Audio through a model: whole arrays and streams, on the engine."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fxfast.errors import InputError
+from fxfast.graph import Activation, ConvLayer, ModelGraph
+from fxfast.native import engine
+
+MODES = ("offline", "stream")
+_ENGINE_ACTIVATIONS = {
+    "none": 0,
+    "relu": 1,
+    "leaky_relu": 2,
+    "prelu": 2,
+    "tanh": 3,
+    "sigmoid": 4,
+}
+
+Audio = TypeVar("Audio")
+
+
+class Player:
+    """A model ready to play; immutable, and shared by threads.
+
+    ``threads`` is for :meth:`render` (default: the cores this process may use).
+    ``mode`` is "offline" (fastest for whole arrays) or "stream" (zero latency in blocks); for
+    models of convolutions both run the same kernels. ``isa`` forces an instruction set, as
+    the environment variable ``FXFAST_ISA`` does.
+
+    Raises ``InputError`` for an unknown mode or thread count, ``BuildError`` for an instruction
+    set that is unknown or that this machine lacks.
+    """
+
+    def __init__(
+        self,
+        graph: ModelGraph,
+        *,
+        threads: int | None = None,
+        mode: str = "offline",
+        isa: str | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise InputError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+        if threads is None:
+            threads = len(os.sched_getaffinity(0))
+        if type(threads) is not int or not 1 <= threads <= 1024:
+            raise InputError(f"threads: expected an integer from 1 to 1024, got {threads!r}")
+        self.graph = graph
+        self.mode = mode
+        layers = [_layer_tuple(layer) for layer in graph.layers]
+        self._engine = engine().Engine(layers, graph.skip, isa or "", threads)
+
+    @property
+    def isa(self) -> str:
+        """The instruction set that the kernels use."""
+        return str(self._engine.isa)
+
+    @property
+    def threads(self) -> int:
+        return int(self._engine.threads)
+
+    def render(self, x: Audio) -> Audio:
+        """Render whole audio of shape (T), (C, T) or (B, C, T), float32, numpy or torch (CPU).
+
+        Channels and batch entries are independent and each starts settled, as if silence had
+        played for ever. The result has the kind and the shape of ``x``, sample for sample
+        aligned. Raises ``InputError`` for another shape or dtype and for NaN or infinity.
+        """
+        array = _as_float_array(x)
+        if array.ndim not in (1, 2, 3):
+            raise InputError(
+                f"audio: expected shape (T), (C, T) or (B, C, T), got {_shape_text(array)}"
+            )
+        rows = array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, 0)
+        return _as_kind_of(x, self._engine.render(rows).reshape(array.shape))
+
+    def stream(self, channels: int = 1) -> Stream:
+        """Start a stream of ``channels`` independent channels, settled on silence."""
+        if type(channels) is not int or not 1 <= channels <= 65536:
+            raise InputError(f"channels: expected an integer from 1 to 65536, got {channels!r}")
+        return Stream(self._engine, channels)
+
+    def plan_bytes(self) -> np.ndarray:
+        """The packed plan as uint8, the same for every instruction set."""
+        plan: np.ndarray = self._engine.plan()
+        return plan
+
+    def settled_state(self) -> np.ndarray:
+        """The state of one settled stream as uint8."""
+        state: np.ndarray = self._engine.settled_state()
+        return state
+
+
+class Stream:
+    """Channels that go through a model block by block; made by :meth:`Player.stream`.
+
+    One thread at a time uses a stream. Every split into blocks gives the same samples.
+    """
+
+    def __init__(self, native_engine: Any, channels: int) -> None:
+        self._stream = engine().Stream(native_engine, channels)
+
+    @property
+    def channels(self) -> int:
+        return int(self._stream.channels)
+
+    def process(self, block: Audio) -> Audio:
+        """The next block: (C, T), or (T) for one channel, float32; any T, 0 too.
+
+        Returns the same shape, with no delay. Raises ``InputError`` for another shape or dtype
+        and for NaN or infinity; the stream is then unchanged.
+        """
+        array = _as_float_array(block)
+        one_row = array.ndim == 1 and self.channels == 1
+        if not one_row and (array.ndim != 2 or array.shape[0] != self.channels):
+            raise InputError(
+                f"audio: expected shape ({self.channels}, T)"
+                f"{' or (T)' if self.channels == 1 else ''} in a stream, got {_shape_text(array)}"
+            )
+        rows = array.reshape(self.channels, -1)
+        return _as_kind_of(block, self._stream.process(rows).reshape(array.shape))
+
+    def flush(self) -> np.ndarray:
+        """What is still inside: nothing, shape (C, 0), for the engine has no latency."""
+        return np.zeros((self.channels, 0), np.float32)
+
+    def reset(self) -> None:
+        """Back to the settled state."""
+        self._stream.reset()
+
+    def save(self) -> bytes:
+        """The state of all channels, for :meth:`restore` in a stream of the same model."""
+        return bytes(self._stream.save())
+
+    def restore(self, state: bytes) -> None:
+        """Continue where :meth:`save` was called. Raises ``InputError`` for other bytes."""
+        if not isinstance(state, bytes):
+            raise InputError(f"state: expected bytes, got {type(state).__name__}")
+        self._stream.restore(state)
+
+
+def _layer_tuple(layer: ConvLayer) -> tuple[Any, ...]:
+    weight = np.ascontiguousarray(layer.weight)
+    bias = None if layer.bias is None else np.ascontiguousarray(layer.bias)
+    return (weight, bias, layer.dilation, *_engine_activation(layer.activation))
+
+
+def _engine_activation(activation: Activation) -> tuple[int, np.ndarray | None]:
+    slopes = activation.slopes
+    return (
+        _ENGINE_ACTIVATIONS[activation.kind],
+        None if slopes is None else np.ascontiguousarray(slopes),
+    )
+
+
+def _is_torch(x: object) -> bool:
+    return type(x).__module__.partition(".")[0] == "torch"
+
+
+def _as_float_array(x: Any) -> np.ndarray:
+    if _is_torch(x):
+        if x.device.type != "cpu":
+            raise InputError(f"audio: expected a tensor on the CPU, got one on {x.device}")
+        x = x.detach().numpy()
+    if not isinstance(x, np.ndarray):
+        raise InputError(
+            f"audio: expected a numpy array or a torch tensor, got {type(x).__name__}"
+        )
+    if x.dtype != np.float32:
+        raise InputError(f"audio: expected dtype float32, got {x.dtype}")
+    return np.ascontiguousarray(x)
+
+
+def _as_kind_of(x: Any, array: np.ndarray) -> Any:
+    if not _is_torch(x):
+        return array
+    import torch
+
+    return torch.from_numpy(array)
+
+
+def _shape_text(array: np.ndarray) -> str:
+    return "(" + ", ".join(str(n) for n in array.shape) + ")"

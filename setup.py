@@ -1,0 +1,68 @@
+"""Builds the two native libraries with CMake and Ninja; everything else is in pyproject.toml."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+# CMake target -> file in the package. The torch library is not a Python module, so its name
+# carries no Python version: C++ programs load it too.
+NATIVE = "fxfast._native"
+TORCH_OPS = "fxfast.libfxfast_torch"
+
+
+class CMakeBuild(build_ext):
+    """One CMake build for both extensions, in a folder keyed by Python and torch."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        if fullname.split(".")[-1] == TORCH_OPS.split(".")[-1]:
+            return os.path.join(*fullname.split(".")) + ".so"
+        return str(super().get_ext_filename(fullname))
+
+    def run(self) -> None:
+        spec = importlib.util.find_spec("torch")
+        if spec is None or spec.origin is None:
+            raise SystemExit("torch: expected an installed torch, found none. pip install torch")
+        torch_dir = Path(spec.origin).parent
+        build = ROOT / "build" / f"cmake-{self._key(torch_dir)}"
+        tool = [sys.executable, "-m", "cmake"] if importlib.util.find_spec("cmake") else ["cmake"]
+        configure = [
+            *tool,
+            *("-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DFXFAST_TORCH_DIR={torch_dir}",
+        ]
+        ninja = shutil.which("ninja", path=os.path.dirname(sys.executable)) or shutil.which("ninja")
+        if ninja:
+            configure.append(f"-DCMAKE_MAKE_PROGRAM={ninja}")
+        subprocess.run(configure, check=True)
+        subprocess.run([*tool, "--build", str(build)], check=True)
+        self._copy(build, NATIVE, "_native*.so")
+        self._copy(build, TORCH_OPS, "libfxfast_torch.so")
+        if self.inplace:
+            self.copy_extensions_to_source()
+
+    def _key(self, torch_dir: Path) -> str:
+        text = f"{sys.executable} {sys.version} {torch_dir}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def _copy(self, build: Path, name: str, pattern: str) -> None:
+        source = next(iter(sorted(build.glob(pattern))))
+        target = Path(self.build_lib) / self.get_ext_filename(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+
+
+setup(
+    ext_modules=[Extension(NATIVE, []), Extension(TORCH_OPS, [])],
+    cmdclass={"build_ext": CMakeBuild},
+)
