@@ -115,7 +115,7 @@ def _phrase(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
     kinds = (_melody, _chords, _palm_mutes)
     dry = kinds[int(rng.choice(len(kinds), p=(0.45, 0.35, 0.2)))](rng, sample_rate)
     numerator, denominator = butter(2, min(5000.0, 0.4 * sample_rate), fs=sample_rate)
-    dry = lfilter(numerator, denominator, dry)
+    dry = np.asarray(lfilter(numerator, denominator, dry))
     fade = min(len(dry), round(0.03 * sample_rate))
     dry[len(dry) - fade :] *= 0.5 + 0.5 * np.cos(np.linspace(0.0, np.pi, fade))
     return (PEAK / max(float(np.max(np.abs(dry))), 1e-9) * dry).astype(np.float32)
@@ -206,6 +206,4 @@ def _released(note: np.ndarray, sample_rate: int) -> np.ndarray:
 def _shuffled_levels_db(rng: np.random.Generator) -> list[float]:
     """One level from each equal step of the range, in random order."""
     step_db = LEVEL_RANGE_DB / _LEVEL_STEPS
-    return [
-        float(-step_db * (step + rng.random())) for step in rng.permutation(_LEVEL_STEPS)
-    ]
+    return [float(-step_db * (step + rng.random())) for step in rng.permutation(_LEVEL_STEPS)]

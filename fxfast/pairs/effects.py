@@ -93,19 +93,21 @@ def overdrive(
     Sources: D. Yeh, J. Abel, J. Smith, "Simplified, physically-informed models of distortion and
     overdrive guitar effects pedals", DAFx 2007 (circuit, asinh law); 1N914 diode, n Vt = 45.3 mV.
 
-    Raises InputError for a wrong shape, dtype or rate, or NaN and infinity.
+    Raises InputError for a wrong shape, dtype, rate or parameter, or NaN and infinity.
     """
     _check_input(x, sample_rate)
+    EFFECTS["overdrive"].settings({"drive": drive, "tone_hz": tone_hz, "level_db": level_db})
     dry = x.astype(np.float64)
     gain = _DRIVE_GAIN_MIN * (_DRIVE_GAIN_MAX / _DRIVE_GAIN_MIN) ** drive
     current = _high_pass(dry, sample_rate, GAIN_CORNER_HZ)
 
     def diodes(u: np.ndarray) -> np.ndarray:
-        return DIODE_VOLTS * np.arcsinh((gain / DIODE_VOLTS) * u)
+        return np.asarray(DIODE_VOLTS * np.arcsinh((gain / DIODE_VOLTS) * u))
 
     driven = dry + _oversampled(diodes, current)
     toned = _low_pass(driven, sample_rate, tone_hz)
-    return (10.0 ** (level_db / 20.0) * toned).astype(np.float32)
+    level = 10.0 ** (level_db / 20.0)
+    return np.asarray(level * toned, np.float32)
 
 
 def _check_input(x: np.ndarray, sample_rate: int) -> None:
@@ -123,13 +125,13 @@ def _check_input(x: np.ndarray, sample_rate: int) -> None:
 def _high_pass(x: np.ndarray, sample_rate: int, corner_hz: float) -> np.ndarray:
     """First-order high-pass by the bilinear transform, its corner where the analogue one has it."""
     warped = np.tan(np.pi * corner_hz / sample_rate)
-    return lfilter([1.0, -1.0], [1.0 + warped, warped - 1.0], x, axis=-1)
+    return np.asarray(lfilter([1.0, -1.0], [1.0 + warped, warped - 1.0], x, axis=-1))
 
 
 def _low_pass(x: np.ndarray, sample_rate: int, corner_hz: float) -> np.ndarray:
     """One-pole low-pass whose impulse response is largest at once: y += a * (x - y)."""
     pole = np.exp(-2.0 * np.pi * corner_hz / sample_rate)
-    return lfilter([1.0 - pole], [1.0, -pole], x, axis=-1)
+    return np.asarray(lfilter([1.0 - pole], [1.0, -pole], x, axis=-1))
 
 
 def _oversampled(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
