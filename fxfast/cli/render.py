@@ -1,0 +1,168 @@
+"""fxfast render: audio files, folders and globs through a model into a folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fxfast.errors import FxfastError
+
+if TYPE_CHECKING:
+    from fxfast.rendering import FileReport, LibraryReport
+
+# As fxfast.rendering.output_format has them; its import would make every command slow.
+_FORMATS = ("keep", "wav", "flac")
+_SUBTYPES = ("keep", "pcm_16", "pcm_24", "float")
+_DESCRIPTION = (
+    "Render WAV, FLAC, OGG and AIFF files through a model into WAV or FLAC files of the same "
+    "length, rate and channel count. A folder's files keep their tree below DIR, and so do the "
+    "matches of a quoted glob. A bad file does not stop the others; the exit code is 1 if any "
+    "file failed."
+)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the subcommand ``render``."""
+    parser = subparsers.add_parser(
+        "render", help="render audio files through a model", description=_DESCRIPTION
+    )
+    parser.add_argument("model", metavar="MODEL", help="model file or run directory")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="file, folder or glob")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder of the output")
+    parser.add_argument(
+        "--resample",
+        action="store_true",
+        help="convert files of another rate to the model's rate and back (default: refuse them)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=_FORMATS,
+        default="keep",
+        help="container; keep: wav and flac stay, aiff becomes wav, ogg becomes flac",
+    )
+    parser.add_argument(
+        "--subtype",
+        choices=_SUBTYPES,
+        default="keep",
+        help="sample format; keep: as the input, 24 bit for ogg and for floats in flac",
+    )
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, help="files at once (default: one for each CPU core)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check and list the files, write nothing"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON document")
+    parser.add_argument(
+        "--isa", metavar="NAME", help="force an instruction set (see fxfast doctor)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Renders; returns 0, or 1 if any file failed."""
+    try:
+        report = _render(args)
+    except FxfastError as error:
+        if args.json:
+            print(json.dumps({"error": {"code": error.code, "message": str(error)}}))
+        raise
+    if args.json:
+        print(json.dumps({"model": args.model, **report.to_json()}, indent=1))
+    else:
+        _print_summary(report)
+    return 1 if report.failed else 0
+
+
+def _render(args: argparse.Namespace) -> LibraryReport:
+    from fxfast.exchange import load
+    from fxfast.rendering import render_library
+
+    graph = load(args.model)
+    with _file_bar() as bar:
+        return render_library(
+            graph,
+            args.inputs,
+            args.out,
+            jobs=args.jobs,
+            dry_run=args.dry_run,
+            overwrite=args.overwrite,
+            resample=args.resample,
+            format=args.format,
+            subtype=args.subtype,
+            isa=args.isa,
+            on_plan=bar.start,
+            on_file=bar.advance,
+        )
+
+
+class _FileBar:
+    """Files done of all files, on standard error; silent when ``progress`` is None."""
+
+    def __init__(self, progress: Any = None) -> None:
+        self._progress = progress
+        self._task: Any = None
+        self._failed = 0
+
+    def start(self, files: int) -> None:
+        if self._progress is not None:
+            self._task = self._progress.add_task("rendering", total=files)
+
+    def advance(self, file: FileReport) -> None:
+        self._failed += file.status == "failed"
+        if self._progress is not None:
+            text = f"rendering, {self._failed} failed" if self._failed else "rendering"
+            self._progress.update(self._task, advance=1, description=text)
+
+
+@contextmanager
+def _file_bar() -> Iterator[_FileBar]:
+    if not sys.stderr.isatty():
+        yield _FileBar()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _FileBar(progress)
+
+
+def _print_summary(report: LibraryReport) -> None:
+    total = len(report.files)
+    if report.dry_run:
+        for file in report.files:
+            if file.status != "failed":
+                print(f"{file.input} -> {file.output}")
+        print(
+            f"dry run: {report.count('skipped')} of {total} files can be rendered, "
+            f"{report.audio_seconds:.1f} s of audio; nothing was written"
+        )
+    else:
+        print(
+            f"rendered {report.count('rendered')} of {total} files: "
+            f"{report.audio_seconds:.1f} s of audio in {report.wall_seconds:.1f} s, "
+            f"{report.realtime_factor:.1f}x real time"
+        )
+    if report.clipped:
+        files = sum(file.clipped > 0 for file in report.files)
+        print(f"clipped: {report.clipped} samples at full scale in {files} files")
+    for file in report.failed:
+        print(f"failed: {file.code} {file.message}")
