@@ -1,11 +1,11 @@
-"""What the header of a WAV, RF64 or AIFF file promises, read without decoding the file.
+"""What a WAV, RF64 or AIFF file promises, and whether an Ogg file ends, without decoding.
 
 libsndfile opens a cut file without a word and reports what is left as its whole length, so
 the promise has to be read from the header itself. The walk visits chunk headers only, reads a
 few bytes of each and stops after ``MAX_CHUNKS``: a hostile file costs neither time nor memory.
 
 Sources: Microsoft/IBM "Multimedia Programming Interface and Data Specifications 1.0" (RIFF),
-EBU Tech 3306 (RF64), Apple "Audio Interchange File Format 1.3" (AIFF).
+EBU Tech 3306 (RF64), Apple "Audio Interchange File Format 1.3" (AIFF), RFC 3533 (Ogg).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fxfast.errors import AudioFileError
 
 MAX_CHUNKS = 4096
 SIZE_UNKNOWN = 0xFFFFFFFF
+_OGG_PAGE_BYTES = 65307
 _LINEAR_TAGS = (0x0001, 0x0003, 0x0006, 0x0007)  # PCM, IEEE float, A-law, mu-law
 _EXTENSIBLE_TAG = 0xFFFE
 
@@ -49,7 +50,8 @@ def read_promise(fd: int, name: str) -> HeaderPromise | None:
     """Read the promise of an open WAV, RF64 or AIFF file; None for any other container.
 
     ``fd`` is an open file descriptor (its position does not move), ``name`` the file's printable
-    name. Raises AudioFileError when the header is damaged or the data it promises is not there.
+    name. Raises AudioFileError when the header is damaged, the data it promises is not there, or
+    an Ogg file does not end its stream.
     """
     magic = os.pread(fd, 12, 0)
     size = os.fstat(fd).st_size
@@ -59,6 +61,8 @@ def read_promise(fd: int, name: str) -> HeaderPromise | None:
     elif container == b"FORM" and form in (b"AIFF", b"AIFC"):
         promise = _read_aiff(fd, name, size)
     else:
+        if container == b"OggS":
+            _refuse_unfinished_ogg(fd, name, size)
         return None
     if promise.data_bytes > promise.present_bytes:
         raise AudioFileError(
@@ -82,6 +86,15 @@ def walk_chunks(fd: int, name: str, order: str) -> Iterator[Chunk]:
         if offset >= size:
             return
     raise AudioFileError(f"{name}: damaged: expected at most {MAX_CHUNKS} chunks, found more")
+
+
+def _refuse_unfinished_ogg(fd: int, name: str, size: int) -> None:
+    """The last page must be whole and carry the end-of-stream flag (RFC 3533)."""
+    tail = os.pread(fd, 2 * _OGG_PAGE_BYTES, max(0, size - 2 * _OGG_PAGE_BYTES))
+    page = tail[tail.rfind(b"OggS") :]
+    ends_stream = len(page) >= 27 and page[5] & 4
+    if not ends_stream or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
+        raise AudioFileError(f"{name}: truncated: expected a last page that ends the Ogg stream")
 
 
 def _read_wave(fd: int, name: str, size: int, container: str) -> HeaderPromise:

@@ -95,7 +95,8 @@ class BlockWriter:
             self.clipped += int(np.count_nonzero(np.abs(block_ct) > 1.0))
         try:
             for start in range(0, block_ct.shape[1], _PIECE_FRAMES):
-                self._file.write(block_ct[:, start : start + _PIECE_FRAMES].T)
+                piece_tc = block_ct[:, start : start + _PIECE_FRAMES].T
+                self._file.write(_quantised(piece_tc, self.subtype))
         except (soundfile.SoundFileError, OSError, AssertionError) as error:
             raise AudioFileError(
                 f"{printable(self.path)}: cannot be written after {self.frames} frames: "
@@ -231,6 +232,20 @@ def _choose_format(path: Path, format: str | None, subtype: str | None) -> tuple
             f"{printable(path)}: expected a {chosen} subtype of {known}, got {subtype}"
         )
     return chosen, wanted
+
+
+def _quantised(x_tc: np.ndarray, subtype: str) -> np.ndarray:
+    """The codes to write, rounded to the nearest and clipped; float stays float32.
+
+    libsndfile rounds down in WAV, which turns a tiny negative sample into a step of -1.
+    """
+    if subtype == "FLOAT":
+        return np.ascontiguousarray(x_tc, np.float32)
+    full_scale = 32768.0 if subtype == "PCM_16" else 8388608.0
+    codes_tc = np.clip(np.rint(x_tc * full_scale), -full_scale, full_scale - 1.0)
+    if subtype == "PCM_16":
+        return np.ascontiguousarray(codes_tc, np.int16)
+    return np.ascontiguousarray(codes_tc.astype(np.int32) << 8)  # 24 bits, left-aligned in 32
 
 
 def _reset_peak_time(fd: int, format: str) -> None:

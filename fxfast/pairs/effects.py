@@ -66,10 +66,8 @@ class Effect:
         for name, value in values.items():
             knob = known[name]
             if not knob.minimum <= value <= knob.maximum:
-                raise InputError(
-                    f"effect {self.name}: {name}: expected {knob.minimum:g} to {knob.maximum:g} "
-                    f"{knob.unit}, got {value:g}".replace("  ", " ")
-                )
+                span = f"{knob.minimum:g} to {knob.maximum:g} {knob.unit}".rstrip()
+                raise InputError(f"effect {self.name}: {name}: expected {span}, got {value:g}")
         return values
 
 
