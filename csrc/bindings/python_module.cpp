@@ -253,8 +253,9 @@ PYBIND11_MODULE(_native, module) {
     for (const KernelTable* t : built_kernels()) out.emplace_back(t->name, machine_supports(*t));
     return out;
   });
-  module.def("chosen_isa", [](const std::string& isa) { return choose_kernels(isa.c_str()).name; },
-             py::arg("isa") = "");
+  module.def(
+      "chosen_isa", [](const std::string& isa) { return choose_kernels(isa.c_str()).name; },
+      py::arg("isa") = "");
   module.def("multiply_add_peak", &measure_multiply_add_peak, py::arg("isa"), py::arg("seconds"));
 }
 

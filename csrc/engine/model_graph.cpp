@@ -36,8 +36,8 @@ void validate_layer(const ConvLayer& layer, const std::string& name, int in_chan
   const std::int64_t per_tap = std::int64_t{layer.out_channels} * layer.in_channels;
   require(layer.taps <= kMaxParameters / per_tap, name + ".weight",
           "at most " + std::to_string(kMaxParameters) + " values with taps", layer.taps);
-  require(static_cast<std::int64_t>(layer.weight.size()) == per_tap * layer.taps,
-          name + ".weight", std::to_string(per_tap * layer.taps) + " values",
+  require(static_cast<std::int64_t>(layer.weight.size()) == per_tap * layer.taps, name + ".weight",
+          std::to_string(per_tap * layer.taps) + " values",
           static_cast<std::int64_t>(layer.weight.size()));
   const auto outs = static_cast<std::size_t>(layer.out_channels);
   require(layer.bias.empty() || layer.bias.size() == outs, name + ".bias",
@@ -47,10 +47,10 @@ void validate_layer(const ConvLayer& layer, const std::string& name, int in_chan
   const bool slopes_fit = layer.activation == Activation::kPrelu
                               ? layer.slopes.size() == 1 || layer.slopes.size() == outs
                               : layer.slopes.empty();
-  require(slopes_fit, name + ".slopes",
-          layer.activation == Activation::kPrelu ? "1 or " + std::to_string(outs) + " values"
-                                                 : "none",
-          static_cast<std::int64_t>(layer.slopes.size()));
+  require(
+      slopes_fit, name + ".slopes",
+      layer.activation == Activation::kPrelu ? "1 or " + std::to_string(outs) + " values" : "none",
+      static_cast<std::int64_t>(layer.slopes.size()));
   require_finite(layer.weight, name + ".weight");
   require_finite(layer.bias, name + ".bias");
   require_finite(layer.slopes, name + ".slopes");
@@ -80,8 +80,8 @@ void validate(const ModelGraph& graph) {
     validate_layer(layer, "layers[" + std::to_string(i) + "]", channels);
     channels = layer.out_channels;
     parameters += static_cast<std::int64_t>(layer.weight.size() + layer.bias.size());
-    require(parameters <= kMaxParameters, "parameters",
-            "at most " + std::to_string(kMaxParameters), parameters);
+    require(parameters <= kMaxParameters, "parameters", "at most " + std::to_string(kMaxParameters),
+            parameters);
   }
   require(channels == 1, "last layer's out_channels", "1", channels);
   require(graph.receptive_field() <= kMaxReceptiveField, "receptive field",

@@ -24,8 +24,8 @@ class Layout {
  public:
   Layout(std::uint32_t layer_count, std::uint32_t line_samples)
       : line_samples_(line_samples),
-        plan_bytes_(round_up(sizeof(PlanHeader) + layer_count * sizeof(PlanLayer),
-                             kCacheLineBytes)),
+        plan_bytes_(
+            round_up(sizeof(PlanHeader) + layer_count * sizeof(PlanLayer), kCacheLineBytes)),
         state_bytes_(sizeof(StateHeader)) {}
 
   // Sets the offsets and the stride of a layer whose sizes are set and within the limits.
@@ -36,8 +36,7 @@ class Layout {
     const bool slopes = static_cast<Activation>(layer.activation) == Activation::kPrelu;
     layer.slopes_offset = slopes ? take(plan_bytes_, outs) : 0;
     layer.line_stride = row_floats(layer.history_samples() + line_samples_);
-    layer.line_offset =
-        take(state_bytes_, std::uint64_t{layer.line_stride} * layer.in_channels);
+    layer.line_offset = take(state_bytes_, std::uint64_t{layer.line_stride} * layer.in_channels);
   }
 
   void finish(PlanHeader& header, std::uint32_t last_channels) {
@@ -57,7 +56,8 @@ class Layout {
   // An odd number of cache lines, so that the rows of a line spread over all cache sets.
   static std::uint32_t row_floats(std::uint32_t samples) {
     constexpr std::uint32_t kLine = kCacheLineBytes / sizeof(float);
-    const auto lines = static_cast<std::uint32_t>(round_up(samples + kMaxVectorFloats, kLine) / kLine);
+    const auto lines =
+        static_cast<std::uint32_t>(round_up(samples + kMaxVectorFloats, kLine) / kLine);
     return (lines | 1u) * kLine;
   }
 

@@ -30,8 +30,8 @@ void conv(const ConvTask& task) noexcept {
       const float* w = weights;
       for (int k = 0; k < task.taps; ++k) {
         for (int i = 0; i < task.in_channels; ++i, w += panel) {
-          const std::ptrdiff_t at = i * task.input_stride + t +
-                                    static_cast<std::ptrdiff_t>(k) * task.dilation;
+          const std::ptrdiff_t at =
+              i * task.input_stride + t + static_cast<std::ptrdiff_t>(k) * task.dilation;
           sum += static_cast<double>(*w) * static_cast<double>(task.input[at]);
         }
       }

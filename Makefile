@@ -1,0 +1,54 @@
+# Everything happens in .venv of this checkout; `make demo` and `make test` do all set-up.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+ENV := .venv/.installed
+BUILT := .venv/.built
+NATIVE_TESTS := build/native-tests
+SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
+CPP := $(shell find csrc tests/native examples -name '*.cpp' -o -name '*.h')
+
+.PHONY: build demo test test-native test-python bench check format clean
+
+build: $(BUILT)
+
+$(ENV): requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@
+
+$(BUILT): $(ENV) $(SOURCES)
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+demo: build
+	$(BIN)/fxfast demo
+
+test: check test-native test-python
+
+test-native: $(ENV)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake -S . -B $(NATIVE_TESTS) -G Ninja \
+	  -DFXFAST_PYTHON=OFF -DFXFAST_NATIVE_TESTS=ON $(NATIVE_TEST_OPTIONS) > /dev/null
+	$(BIN)/cmake --build $(NATIVE_TESTS) -- --quiet
+	$(BIN)/ctest --test-dir $(NATIVE_TESTS) --output-on-failure --no-tests=error
+
+test-python: build
+	$(BIN)/pytest -n 2 --durations=10
+
+bench: build
+	$(BIN)/python -m bench.run
+
+check: build
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+
+format: $(ENV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(CPP)
+
+clean:
+	rm -rf build dist .venv demo-out *.egg-info fxfast/*.so

@@ -1,0 +1,48 @@
+"""The command ``fxfast``: one module per subcommand; each parses, calls and prints."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from fxfast import __version__
+from fxfast.errors import FxfastError
+
+COMMANDS = ("demo", "signals", "pairs", "train", "export", "render", "inspect", "doctor")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fxfast",
+        description="Learn an audio effect from a recording and render audio libraries through it.",
+    )
+    parser.add_argument("--version", action="version", version=f"fxfast {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"fxfast.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 good, 1 failed, 2 usage, 130 interrupted."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except FxfastError as error:
+        print(f"fxfast: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("fxfast: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away: not an error, but nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def console() -> None:
+    """Entry point of the installed command."""
+    sys.exit(main())

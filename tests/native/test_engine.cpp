@@ -1,0 +1,155 @@
+// The promises of the engine: same bits whatever the split, settled start, no allocation.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "allocation_counter.h"
+#include "engine/render_array.h"
+#include "engine/run_block.h"
+#include "graphs.h"
+#include "kernels/choose_isa.h"
+#include "testing.h"
+
+namespace {
+
+using namespace fxfast;
+
+struct Loaded {
+  explicit Loaded(const ModelGraph& graph, const KernelTable& table)
+      : bytes(pack_plan(graph)),
+        plan(bytes.data(), bytes.size()),
+        kernels(table),
+        state(plan.state_bytes()) {
+    settle(plan, kernels, state.data());
+  }
+  void run(const float* in, float* out, std::size_t n) {
+    run_block(plan, kernels, state.data(), in, out, n);
+  }
+  AlignedBuffer bytes;
+  PlanView plan;
+  const KernelTable& kernels;
+  AlignedBuffer state;
+};
+
+template <typename Body>
+void for_every_isa(Body body) {
+  for (const KernelTable* kernels : built_kernels()) {
+    if (machine_supports(*kernels)) body(*kernels);
+  }
+}
+
+std::vector<float> whole(const ModelGraph& graph, const KernelTable& kernels,
+                         const std::vector<float>& input) {
+  Loaded loaded(graph, kernels);
+  std::vector<float> output(input.size());
+  loaded.run(input.data(), output.data(), input.size());
+  return output;
+}
+
+TEST(every_split_into_blocks_gives_the_same_bits) {
+  const ModelGraph graph = testing::small_graph(true);
+  for_every_isa([&](const KernelTable& kernels) {
+    const std::vector<float> input = testing::Noise(5).take(3000);
+    const std::vector<float> expected = whole(graph, kernels, input);
+    for (std::size_t block : {1u, 7u, 8u, 9u, 48u, 63u, 64u, 65u, 192u, 193u, 1000u}) {
+      Loaded loaded(graph, kernels);
+      std::vector<float> output(input.size());
+      for (std::size_t t = 0; t < input.size(); t += block) {
+        loaded.run(&input[t], &output[t], std::min(block, input.size() - t));
+      }
+      CHECK(output == expected);
+    }
+  });
+}
+
+TEST(threads_and_segments_change_no_bit) {
+  const ModelGraph graph = testing::small_graph();
+  for_every_isa([&](const KernelTable& kernels) {
+    Loaded loaded(graph, kernels);
+    const std::size_t streams = 3, samples = 50000;
+    const std::vector<float> input = testing::Noise(6).take(streams * samples);
+    std::vector<float> one(input.size()), three(input.size());
+    WorkerPool single(1), team(3);
+    render_array(loaded.plan, kernels, loaded.state.data(), single, input.data(), one.data(),
+                 streams, samples);
+    render_array(loaded.plan, kernels, loaded.state.data(), team, input.data(), three.data(),
+                 streams, samples);
+    CHECK(one == three);
+  });
+}
+
+TEST(in_place_gives_the_same_bits) {
+  const ModelGraph graph = testing::small_graph(true);
+  std::vector<float> audio = testing::Noise(8).take(500);
+  const std::vector<float> expected = whole(graph, choose_kernels(nullptr), audio);
+  Loaded loaded(graph, choose_kernels(nullptr));
+  loaded.run(audio.data(), audio.data(), audio.size());
+  CHECK(audio == expected);
+}
+
+// Silence before the sound changes nothing: the start is the steady state on silence. With
+// biases that state is not zero.
+TEST(a_stream_starts_settled) {
+  const ModelGraph graph = testing::small_graph();
+  for_every_isa([&](const KernelTable& kernels) {
+    const std::vector<float> sound = testing::Noise(9).take(300);
+    std::vector<float> late(400, 0.0f);
+    late.insert(late.end(), sound.begin(), sound.end());
+    const std::vector<float> now = whole(graph, kernels, sound);
+    const std::vector<float> after = whole(graph, kernels, late);
+    CHECK(std::equal(now.begin(), now.end(), after.begin() + 400));
+    CHECK(std::all_of(after.begin(), after.begin() + 400,
+                      [&](float y) { return y == after[0] && y != 0.0f; }));
+  });
+}
+
+TEST(the_output_is_aligned_with_the_input) {
+  testing::Noise noise(2);
+  ModelGraph graph;
+  ConvLayer delay = testing::conv(noise, 1, 1, 4, 5, Activation::kNone);
+  delay.weight = {1.0f, 0.0f, 0.0f, 0.5f};  // 0.5 now, 1 after 15 samples
+  delay.bias = {0.0f};
+  graph.layers.push_back(delay);
+  for_every_isa([&](const KernelTable& kernels) {
+    std::vector<float> impulse(40, 0.0f);
+    impulse[3] = 1.0f;
+    const std::vector<float> response = whole(graph, kernels, impulse);
+    for (std::size_t t = 0; t < response.size(); ++t) {
+      CHECK(response[t] == (t == 3 ? 0.5f : t == 18 ? 1.0f : 0.0f));
+    }
+  });
+}
+
+TEST(run_block_allocates_nothing) {
+  const ModelGraph graph = testing::small_graph(true);
+  for_every_isa([&](const KernelTable& kernels) {
+    Loaded loaded(graph, kernels);
+    const std::vector<float> input = testing::Noise(4).take(2000);
+    std::vector<float> output(input.size());
+    const long before = testing::allocations();
+    loaded.run(input.data(), output.data(), input.size());
+    for (std::size_t t = 0; t < 300; ++t) loaded.run(&input[t], &output[t], 1);
+    CHECK(testing::allocations() == before);
+  });
+}
+
+TEST(the_allocation_counter_counts) {
+  const long before = testing::allocations();
+  const std::vector<float> vector(10);  // a volatile-free new may be optimised away, this is used
+  const AlignedBuffer buffer(vector.size());
+  CHECK(testing::allocations() == before + 2);
+}
+
+// Saturating nets stay finite, and denormal input is silence to the engine.
+TEST(finite_input_gives_finite_output) {
+  ModelGraph graph = testing::small_graph();
+  for (ConvLayer& layer : graph.layers) {
+    for (float& w : layer.weight) w *= 100.0f;
+  }
+  for_every_isa([&](const KernelTable& kernels) {
+    std::vector<float> input = testing::Noise(10).take(500, 1e6f);
+    for (float y : whole(graph, kernels, input)) CHECK(std::isfinite(y));
+  });
+}
+
+}  // namespace
