@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from fxfast.audio.files import TEMP_PREFIX, TEMP_SUFFIX
+from fxfast.audio.paths import TEMP_PREFIX, TEMP_SUFFIX
 
 _TEMP_NAME = re.compile(re.escape(TEMP_PREFIX) + r"(\d{1,10})-\w+" + re.escape(TEMP_SUFFIX))
 
@@ -24,7 +24,11 @@ def remove_leftovers(folders: Iterable[Path]) -> int:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 match = _TEMP_NAME.fullmatch(entry.name)
-                if match and _is_dead(int(match[1]), entry):
+                if (
+                    match
+                    and entry.is_file(follow_symlinks=False)
+                    and _is_dead(int(match[1]), entry)
+                ):
                     with contextlib.suppress(OSError):
                         os.unlink(entry.path)
                         removed += 1

@@ -14,11 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fxfast.audio.files import AUDIO_SUFFIXES, find_audio, printable
+from fxfast.audio.paths import AUDIO_SUFFIXES, AnyPath, find_audio, printable
 from fxfast.errors import InputError
 from fxfast.rendering.output_format import output_suffix
-
-AnyPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
-from fxfast.audio.files import AudioInfo, BlockWriter, printable, probe, read_blocks
+from fxfast.audio.files import AudioInfo, BlockWriter, probe, read_blocks
+from fxfast.audio.paths import AnyPath, printable
 from fxfast.audio.resample import Resampler
 from fxfast.errors import AudioFileError, InputError, OutputExistsError, RateError, RunError
 from fxfast.graph import MAX_SAMPLE_RATE, ModelGraph
@@ -26,8 +27,6 @@ BLOCK_FRAMES = 16384
 _BLOCK_SAMPLES = 1 << 19
 # Silence around a file that is resampled, counted at the lower rate: longer than the filters.
 _MARGIN_FRAMES = 512
-
-AnyPath = str | os.PathLike[str]
 
 
 class BlockStream(Protocol):

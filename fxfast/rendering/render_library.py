@@ -15,15 +15,13 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from fxfast.audio.files import printable
+from fxfast.audio.paths import AnyPath, printable
 from fxfast.errors import AudioFileError, FxfastError, InputError, OutputExistsError
 from fxfast.graph import ModelGraph
 from fxfast.rendering.leftovers import remove_leftovers
 from fxfast.rendering.output_format import check_choice
 from fxfast.rendering.plan import PlannedFile, plan_library
 from fxfast.rendering.render_file import BLOCK_FRAMES, StreamPlayer, check_input, render_file
-
-AnyPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
