@@ -62,6 +62,7 @@ def describe(graph: ModelGraph) -> dict[str, Any]:
         "receptive_field_ms": 1000.0 * graph.receptive_field / graph.sample_rate,
         "sample_rate_hz": graph.sample_rate,
         "latency_samples": graph.latency_samples,
+        "latency_ms": 1000.0 * graph.latency_samples / graph.sample_rate,
         "metadata": graph.metadata,
     }
 
@@ -91,6 +92,6 @@ def _table(summary: dict[str, Any]) -> list[str]:
         f"{summary['macs_per_sample'] * rate / 1e9:.3g} G per second of audio",
         f"receptive field   {samples:,} samples, {summary['receptive_field_ms']:.2f} ms",
         f"sample rate       {rate} Hz",
-        f"latency           {summary['latency_samples']} samples",
+        f"latency           {summary['latency_samples']} samples, {summary['latency_ms']:.2f} ms",
         f"skip              {'the input is added to the output' if summary['skip'] else 'none'}",
     ]
