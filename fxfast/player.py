@@ -173,7 +173,7 @@ def _as_float_array(x: Any) -> np.ndarray:
         )
     if x.dtype != np.float32:
         raise InputError(f"audio: expected dtype float32, got {x.dtype}")
-    return np.ascontiguousarray(x)
+    return np.asarray(x, order="C")
 
 
 def _as_kind_of(x: Any, array: np.ndarray) -> Any:
