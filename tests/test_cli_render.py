@@ -75,6 +75,23 @@ def test_render_a_folder(
 
 
 @pytest.mark.usefixtures("fake_engine")
+def test_a_terminal_gets_a_bar_on_standard_error(
+    model: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    (folder / "bad.wav").write_text("no sound")
+    assert command("render", model, folder, "--out", tmp_path / "out", "--json") == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["rendered"] == 2
+    assert "rendering, 1 failed" in printed.err
+    assert "3/3" in printed.err
+
+
+@pytest.mark.usefixtures("fake_engine")
 def test_render_with_choices(model: str, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_directory = Path(model).parent
