@@ -1,0 +1,157 @@
+"""The engine beside eager PyTorch on the same model and audio, in one run, one thread each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fxfast.data.windows import render_by_windows
+from fxfast.graph import ModelGraph
+from fxfast.player import Player
+from fxfast.report.eager import EagerNet, render_dense
+from fxfast.report.measure import Timing, multiply_add_peak, rounds, thread_seconds
+
+DENSE_CHUNKS = (512, 1024, 2048, 4096, 8192, 16384)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to render: seconds of audio per second, and how exact it is.
+
+    ``useful_flops`` counts the model's multiply-adds (two operations each), however much work
+    the way really did; ``error_db`` is the RMS error against float64 relative to the signal.
+    """
+
+    name: str
+    audio_seconds: float
+    timing: Timing
+    realtime: float
+    useful_flops: float
+    error_db: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.__dict__, "timing": self.timing.to_json()}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows of one run, and the multiply-add peak of one core in that run, by ISA."""
+
+    rows: tuple[Row, ...]
+    peak_flops: dict[str, float]
+    eager_chunk: int
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+    def ratio(self, name: str, peer: str) -> float:
+        """How many times faster ``name`` is than ``peer``."""
+        return self.row(name).realtime / self.row(peer).realtime
+
+    def share_of_peak(self, isa: str) -> float:
+        """The engine's useful operations over the measured peak of the same instruction set."""
+        return self.row(f"engine {isa}").useful_flops / self.peak_flops[isa]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "rows": [row.to_json() for row in self.rows],
+            "peak_flops": self.peak_flops,
+            "eager_chunk_samples": self.eager_chunk,
+        }
+
+
+def compare(
+    graph: ModelGraph,
+    audio: np.ndarray,
+    isas: tuple[str, ...],
+    *,
+    count: int = 5,
+    windows_seconds: float = 1.0,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Measure the engine and eager PyTorch on ``audio`` (T,) float32, one thread each.
+
+    Each way renders the same samples, from the start of ``audio``; the slow one, window by
+    window, only its first ``windows_seconds``. The dense way is measured at the chunk length
+    where it is fastest and on the whole file.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _compare(graph, audio, isas, count, windows_seconds, on_step)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _compare(
+    graph: ModelGraph,
+    audio: np.ndarray,
+    isas: tuple[str, ...],
+    count: int,
+    windows_seconds: float,
+    on_step: Callable[[str], None],
+) -> Comparison:
+    history = graph.receptive_field - 1
+    net = EagerNet(graph).eval()
+    x = torch.from_numpy(audio)
+    start = x[: max(1, int(windows_seconds * graph.sample_rate))]
+    on_step("finding the fastest chunk of eager PyTorch")
+    chunk = _fastest_chunk(net, x, history)
+    ways: dict[str, tuple[Callable[[], np.ndarray], int]] = {}
+    for isa in isas:
+        player = Player(graph, threads=1, isa=isa)
+        ways[f"engine {isa}"] = (lambda p=player: p.render(audio), len(audio))
+    ways["eager dense"] = (lambda: render_dense(net, x, history, chunk).numpy(), len(audio))
+    ways["eager dense, whole file"] = (
+        lambda: render_dense(net, x, history, len(x)).numpy(),
+        len(audio),
+    )
+    ways["eager windows"] = (
+        lambda: render_by_windows(net, start, batch=200, window=history + 1).numpy(),
+        len(start),
+    )
+    truth = _truth(graph, start)
+    on_step("measuring")
+    figures = rounds(
+        {name: (lambda w=work: thread_seconds(w)) for name, (work, _) in ways.items()}
+        | {f"peak {isa}": (lambda i=isa: multiply_add_peak(i)) for isa in isas},
+        count,
+    )
+    rows = []
+    for name, (work, samples) in ways.items():
+        timing = Timing.of(figures[name])
+        flops = 2.0 * graph.macs_per_sample * samples
+        seconds = samples / graph.sample_rate
+        error = _relative_db(work()[: len(truth)] - truth, truth)
+        rows.append(
+            Row(name, seconds, timing, seconds / timing.median, flops / timing.median, error)
+        )
+    peaks = {isa: float(np.median(figures[f"peak {isa}"])) for isa in isas}
+    return Comparison(tuple(rows), peaks, chunk)
+
+
+def _fastest_chunk(net: EagerNet, x: torch.Tensor, history: int) -> int:
+    part = x[: 4 * max(DENSE_CHUNKS)]
+    figures = rounds(
+        {
+            str(chunk): (lambda c=chunk: thread_seconds(lambda: render_dense(net, part, history, c)))
+            for chunk in DENSE_CHUNKS
+        },
+        3,
+    )
+    return int(min(figures, key=lambda name: float(np.median(figures[name]))))
+
+
+def _truth(graph: ModelGraph, x: torch.Tensor) -> np.ndarray:
+    net = EagerNet(graph).double().eval()
+    result: np.ndarray = render_dense(net, x.double(), graph.receptive_field - 1, 8192).numpy()
+    return result
+
+
+def _relative_db(error: np.ndarray, truth: np.ndarray) -> float:
+    ratio = np.sum(np.square(error, dtype=np.float64)) / np.sum(np.square(truth))
+    return float(10 * np.log10(max(ratio, 1e-30)))
