@@ -14,4 +14,9 @@ TOLERANCES = {
     "float32_ratio": Tolerance(1.5, "promise 2: RMS error against numpy float32 on the same net"),
     "random_graph": Tolerance(2e-6, "five layers of float32 rounding on values of order 1"),
     "between_isas": Tolerance(1e-6, "two roundings at 2e-7 each, and margin for saturating nets"),
+    "windows_and_blocks_float32": Tolerance(
+        1e-4, "sums of 50 samples in another order, relative to the largest gradient"
+    ),
+    "windows_and_blocks_float64": Tolerance(1e-12, "the same sums with float64 rounding"),
+    "windows_and_engine": Tolerance(5e-6, "float32 sums over up to 1,000 weights in another order"),
 }

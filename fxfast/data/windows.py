@@ -72,13 +72,15 @@ def render_by_windows(
     """
     if x.ndim != 1:
         raise InputError(f"x: expected shape (T,), got {tuple(x.shape)}")
+    if x.numel() == 0:
+        return x.clone()
     padded = torch.nn.functional.pad(x, (window - 1, 0))
     with torch.no_grad():
         outputs = [
             model(windows.unsqueeze(1))[:, 0, -1]
-            for windows in windows_of_block(padded, window).split(batch)
+            for windows in torch.split(windows_of_block(padded, window), batch)
         ]
-    return torch.cat(outputs) if outputs else x.clone()
+    return torch.cat(outputs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,6 +46,12 @@ class AudioModel(torch.nn.Module, ABC):
     def receptive_field(self) -> int:
         """Samples of input that one output sample depends on, itself included."""
 
+    def calibrate(self, input_rms: float, output_rms: float) -> None:
+        """Told once, before training, how loud dry and wet are; does nothing by default.
+
+        Audio is far from the unit variance that initial weights are made for: without
+        this, quiet material trains slowly or not at all."""
+
     @abstractmethod
     def to_graph(self, sample_rate: int) -> ModelGraph:
         """The model with its present weights as a graph; the weights are copied."""

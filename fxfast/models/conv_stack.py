@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -94,7 +95,15 @@ class ConvStack(AudioModel):
     Presets: ``conv-64-32`` reads a window of 64 samples (kernels 33, 17, 16),
     ``dense-64`` is the fully connected net over such a window (kernel 64, then 1x1),
     ``tcn-16`` has dilations 1, 8 and 64 with tanh over 512 samples and a skip.
+
+    The layers work between an input gain and an output gain, 1 until ``calibrate``. They
+    are powers of two, so that a graph, where they are part of the weights, is the same
+    function without a rounding.
     """
+
+    config: ConvStackConfig
+    input_gain: torch.Tensor
+    output_gain: torch.Tensor
 
     presets = _presets()
 
@@ -117,10 +126,19 @@ class ConvStack(AudioModel):
             )
             self.activations.append(_activation_module(layer))
             in_channels = layer.channels
+        self.register_buffer("input_gain", torch.ones(()))
+        self.register_buffer("output_gain", torch.ones(()))
+        self._levels_are_set = False
 
     @property
     def receptive_field(self) -> int:
         return 1 + sum((layer.kernel_size - 1) * layer.dilation for layer in self.config.layers)
+
+    def _stages(self) -> Iterator[tuple[ConvLayerConfig, nn.Conv1d, nn.Module]]:
+        for layer, convolution, activation in zip(
+            self.config.layers, self.convolutions, self.activations, strict=True
+        ):
+            yield layer, cast(nn.Conv1d, convolution), activation
 
     def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
         field = self.receptive_field
@@ -129,21 +147,34 @@ class ConvStack(AudioModel):
                 f"x: expected shape (B, 1, T) with T of at least {field} (the receptive "
                 f"field), got {tuple(x_bct.shape)}"
             )
-        h_bct = x_bct
-        for convolution, activation in zip(self.convolutions, self.activations, strict=True):
-            h_bct = conv1d(
-                h_bct, convolution.weight, convolution.bias, dilation=convolution.dilation[0]
-            )
+        h_bct = x_bct * self.input_gain
+        for layer, convolution, activation in self._stages():
+            h_bct = conv1d(h_bct, convolution.weight, convolution.bias, dilation=layer.dilation)
             h_bct = activation(h_bct)
-        return h_bct + x_bct[:, :, field - 1 :] if self.config.skip else h_bct
+        y_bct = h_bct * self.output_gain
+        return y_bct + x_bct[:, :, field - 1 :] if self.config.skip else y_bct
+
+    def calibrate(self, input_rms: float, output_rms: float) -> None:
+        """Brings the input of the layers near unit level and their output near that of wet.
+
+        Only the first call counts, and none after ``from_graph``: later the weights fit the
+        gains. A last tanh or sigmoid keeps an output gain of 1, which no weight could hold.
+        """
+        if self._levels_are_set:
+            return
+        self._levels_are_set = True
+        self.input_gain.fill_(1.0 / _power_of_two(input_rms))
+        if self.config.layers[-1].activation not in ("tanh", "sigmoid"):
+            self.output_gain.fill_(_power_of_two(output_rms))
 
     def as_torch(self) -> nn.Module:
-        """The same function from ``torch.nn`` modules alone, sharing the weights.
+        """The same function from ``torch.nn`` modules alone, with a copy of the weights.
 
         What a user would write by hand: the twin in tests, the peer in benchmarks.
         """
+        plain = type(self).from_graph(self.to_graph(sample_rate=1))
         modules: list[nn.Module] = []
-        for convolution, activation in zip(self.convolutions, self.activations, strict=True):
+        for _, convolution, activation in plain._stages():
             modules.append(convolution)
             if not isinstance(activation, nn.Identity):
                 modules.append(activation)
@@ -151,17 +182,20 @@ class ConvStack(AudioModel):
         return _WithSkip(net, self.receptive_field) if self.config.skip else net
 
     def to_graph(self, sample_rate: int) -> ModelGraph:
-        layers = [
-            ConvLayer(
-                weight=_array(convolution.weight),
-                bias=None if convolution.bias is None else _array(convolution.bias),
-                dilation=layer.dilation,
-                activation=_graph_activation(layer, activation),
+        layers, last = [], len(self.config.layers) - 1
+        for index, (layer, convolution, activation) in enumerate(self._stages()):
+            # relu and its relatives commute with a positive gain, so the gain before
+            # the last activation is the output gain.
+            after = float(self.output_gain) if index == last else 1.0
+            before = float(self.input_gain) if index == 0 else 1.0
+            layers.append(
+                ConvLayer(
+                    weight=_array(convolution.weight * before * after),
+                    bias=None if convolution.bias is None else _array(convolution.bias * after),
+                    dilation=layer.dilation,
+                    activation=_graph_activation(layer, activation),
+                )
             )
-            for layer, convolution, activation in zip(
-                self.config.layers, self.convolutions, self.activations, strict=True
-            )
-        ]
         return ModelGraph(
             tuple(layers),
             sample_rate,
@@ -174,12 +208,13 @@ class ConvStack(AudioModel):
         layers = tuple(_layer_config(layer) for layer in graph.layers)
         with torch.random.fork_rng(devices=[]):
             model = cls(ConvStackConfig(layers, skip=graph.skip))
+        model._levels_are_set = True
         with torch.no_grad():
-            for layer, convolution, activation in zip(
-                graph.layers, model.convolutions, model.activations, strict=True
+            for layer, (_, convolution, activation) in zip(
+                graph.layers, model._stages(), strict=True
             ):
                 convolution.weight.copy_(torch.tensor(layer.weight))
-                if layer.bias is not None:
+                if layer.bias is not None and convolution.bias is not None:
                     convolution.bias.copy_(torch.tensor(layer.bias))
                 if isinstance(activation, nn.PReLU):
                     activation.weight.copy_(torch.tensor(layer.activation.slopes))
@@ -214,6 +249,12 @@ class _WithSkip(nn.Module):
 
 def _activation_module(layer: ConvLayerConfig) -> nn.Module:
     kind = layer.activation
+    plain: dict[str, type[nn.Module]] = {
+        "none": nn.Identity,
+        "relu": nn.ReLU,
+        "tanh": nn.Tanh,
+        "sigmoid": nn.Sigmoid,
+    }
     if kind == "prelu":
         module = nn.PReLU(len(layer.slopes))
         with torch.no_grad():
@@ -221,7 +262,7 @@ def _activation_module(layer: ConvLayerConfig) -> nn.Module:
         return module
     if kind == "leaky_relu":
         return nn.LeakyReLU(layer.slopes[0])
-    return {"none": nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}[kind]()
+    return plain[kind]()
 
 
 def _graph_activation(layer: ConvLayerConfig, module: nn.Module) -> Activation:
@@ -242,6 +283,10 @@ def _layer_config(layer: ConvLayer) -> ConvLayerConfig:
         bias=layer.bias is not None,
         slopes=(0.01,) if slopes is None else tuple(float(s) for s in slopes),
     )
+
+
+def _power_of_two(rms: float) -> float:
+    return 2.0 ** round(math.log2(rms)) if 1e-6 < rms < 1e6 else 1.0
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -11,6 +11,8 @@ import torch
 from fxfast.errors import InputError, RunError
 
 DEVICES = ("auto", "cpu", "cuda")
+# Share of the budget: at full rate from the first step, relu layers can die at once.
+WARM_UP = 0.05
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class TrainConfig:
     ``epochs`` and ``patience`` (epochs without a better validation ESR); None is no limit.
 
     A step takes ``batch_blocks`` blocks of ``block_samples`` targets. The learning rate
-    falls along half a cosine from ``learning_rate`` to ``final_learning_rate`` by the
-    share of the budget that is used, so a short run decays as fully as a long one.
+    rises over the first ``WARM_UP`` of the budget to ``learning_rate`` and then falls along
+    half a cosine to ``final_learning_rate``, so a short run decays as fully as a long one.
     ``pre_emphasis`` is the coefficient of the loss filter (0 is off, 0.95 is usual).
     The three fractions and ``guard_samples`` are those of ``split_by_time``.
     """
@@ -80,7 +82,9 @@ def budget_used(config: TrainConfig, elapsed_seconds: float, epochs_done: float)
 def learning_rate_at(config: TrainConfig, used: float) -> float:
     """The learning rate when ``used`` (0 to 1) of the budget is used."""
     high, low = config.learning_rate, config.final_learning_rate
-    return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * used))
+    if used < WARM_UP:
+        return low + (high - low) * used / WARM_UP
+    return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * (used - WARM_UP) / (1 - WARM_UP)))
 
 
 def choose_device(name: str) -> torch.device:
@@ -92,5 +96,7 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not available:
         built = torch.version.cuda
         reason = f"built for CUDA {built}, no usable GPU" if built else "built without CUDA"
-        raise RunError(f"device: expected a CUDA GPU, got none (torch {torch.__version__} {reason})")
+        raise RunError(
+            f"device: expected a CUDA GPU, got none (torch {torch.__version__} {reason})"
+        )
     return torch.device("cuda" if available and name != "cpu" else "cpu")

@@ -1,10 +1,10 @@
 """The folder of a training run: what is in it, how it starts and how it goes on.
 
-    config.json        TrainConfig, model description, rate and fingerprint of the pairs
-    log.jsonl          one line per epoch (EpochRecord)
-    checkpoint.pt      the state after the last epoch
-    model.safetensors  the model with the best validation ESR
-    result.json        the figures of that model on the test part
+config.json        TrainConfig, model description, rate and fingerprint of the pairs
+log.jsonl          one line per epoch (EpochRecord)
+checkpoint.pt      the state after the last epoch
+model.safetensors  the model with the best validation ESR
+result.json        the figures of that model on the test part
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fxfast.errors import FxfastError, OutputExistsError, RunError
 from fxfast.models import AudioModel, describe
@@ -67,16 +65,14 @@ class RunDescription:
     pairs: list[dict[str, Any]]
 
 
-def describe_run(
-    config: TrainConfig, model: AudioModel, pairs: Sequence[Pair]
-) -> RunDescription:
+def describe_run(config: TrainConfig, model: AudioModel, pairs: Sequence[Pair]) -> RunDescription:
     """The description of a run with these parts; JSON values only."""
     fingerprint = [
         {
             "name": pair.name,
             "samples": len(pair.dry),
-            "dry_crc32": zlib.crc32(np.ascontiguousarray(pair.dry)),
-            "wet_crc32": zlib.crc32(np.ascontiguousarray(pair.wet)),
+            "dry_crc32": zlib.crc32(pair.dry.tobytes()),
+            "wet_crc32": zlib.crc32(pair.wet.tobytes()),
         }
         for pair in pairs
     ]

@@ -78,6 +78,7 @@ def train(
     if resume:
         trainer.restore(load_checkpoint(folder.checkpoint))
     else:
+        model.calibrate(*trainer.training_levels_rms())
         save_checkpoint(trainer.checkpoint(), folder.checkpoint)
     stopped_by = trainer.run(observers)
     result = trainer.result(stopped_by)
@@ -100,12 +101,13 @@ def _require_usable(pairs: Sequence[Pair]) -> None:
                 f"got {pair.sample_rate} Hz"
             )
         for side, audio in (("dry", pair.dry), ("wet", pair.wet)):
-            if audio.dtype != np.float32 or not np.isfinite(audio).all():
+            if audio.dtype != np.float32:
                 raise PairError(
-                    f"{pair.name}: expected finite float32 samples in {side}, "
-                    f"got {audio.dtype} with NaN or infinity"
-                    if audio.dtype == np.float32
-                    else f"{pair.name}: expected float32 samples in {side}, got {audio.dtype}"
+                    f"{pair.name}: expected float32 samples in {side}, got {audio.dtype}"
+                )
+            if not np.isfinite(audio).all():
+                raise PairError(
+                    f"{pair.name}: expected finite samples in {side}, got NaN or infinity"
                 )
 
 
@@ -181,6 +183,12 @@ class _Trainer:
     def elapsed_seconds(self) -> float:
         return self.elapsed_before + time.monotonic() - self.started
 
+    def training_levels_rms(self) -> tuple[float, float]:
+        """Root mean square of dry and of wet over the training part."""
+        dry = np.concatenate([piece.dry for piece in self.split.train]).astype(np.float64)
+        wet = np.concatenate([piece.wet for piece in self.split.train]).astype(np.float64)
+        return float(np.sqrt(np.mean(dry**2))), float(np.sqrt(np.mean(wet**2)))
+
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(
             model=self.model.state_dict(),
@@ -252,7 +260,7 @@ class _Trainer:
                 pre_emphasis=config.pre_emphasis,
                 energy_floor=self.energy_floor,
             )
-            loss.backward()
+            torch.autograd.backward(loss)
             self.optimizer.step()
             losses.append(loss.detach())
             samples += batch.y_bct.numel()
