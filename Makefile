@@ -8,7 +8,7 @@ NATIVE_TESTS := build/native-tests
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
 CPP := $(shell find csrc tests/native examples -name '*.cpp' -o -name '*.h')
 
-.PHONY: build demo test test-native test-python bench check format clean
+.PHONY: build demo test test-native test-python bench readme check format clean
 
 build: $(BUILT)
 
@@ -35,6 +35,9 @@ test-native: $(ENV)
 
 test-python: build
 	$(BIN)/pytest -n 2 --durations=10
+
+readme: build
+	$(BIN)/python -m bench.readme
 
 bench: build
 	$(BIN)/python -m bench.run

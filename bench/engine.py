@@ -1,0 +1,124 @@
+"""The engine beside eager PyTorch and the multiply-add peak, all in one run."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fxfast import models
+from fxfast.audio.files import write_audio
+from fxfast.audio.signals import guitar_like
+from fxfast.graph import ModelGraph
+from fxfast.native import engine
+from fxfast.player import Player
+from fxfast.rendering import render_library
+from fxfast.report.compare import compare
+from fxfast.report.measure import Timing, rounds, thread_seconds, wall_seconds
+
+PRESET = "conv-64-32"
+SAMPLE_RATE = 48_000
+STREAM_BLOCKS = (16, 48, 64, 192, 512, 4096)
+
+
+def preset_graph() -> ModelGraph:
+    return models.create(PRESET, seed=0).to_graph(SAMPLE_RATE)
+
+
+def fused_isas() -> tuple[str, ...]:
+    return tuple(name for name, supported in engine().isas() if supported and name != "reference")
+
+
+def offline(count: int) -> dict[str, Any]:
+    """One core, whole arrays: engine per instruction set, eager PyTorch three ways, the peak."""
+    graph = preset_graph()
+    isas = fused_isas()
+    comparison = compare(graph, guitar_like(10.0, SAMPLE_RATE, seed=1), isas, count=count)
+    best = f"engine {isas[0]}"
+    peers = ("eager dense", "eager dense, whole file", "eager windows")
+    return {
+        **comparison.to_json(),
+        "share_of_peak": {isa: comparison.share_of_peak(isa) for isa in isas},
+        "times_as_fast_as": {peer: comparison.ratio(best, peer) for peer in peers},
+    }
+
+
+def streaming(count: int) -> dict[str, Any]:
+    """One core, one stream, blocks as an audio callback brings them, Python calls included."""
+    isa = fused_isas()[0]
+    player = Player(preset_graph(), threads=1, mode="stream", isa=isa)
+    audio = guitar_like(4.0, SAMPLE_RATE, seed=2)
+
+    def play(block: int) -> float:
+        stream = player.stream()
+        return thread_seconds(
+            lambda: [stream.process(audio[t : t + block]) for t in range(0, len(audio), block)]
+        )
+
+    figures = rounds({str(block): (lambda b=block: play(b)) for block in STREAM_BLOCKS}, count)
+    seconds = len(audio) / SAMPLE_RATE
+    return {
+        "isa": isa,
+        "realtime_by_block_samples": {
+            block: seconds / Timing.of(taken).median for block, taken in figures.items()
+        },
+    }
+
+
+def two_files(count: int) -> dict[str, Any]:
+    """Two equal files by one thread and by two, as arrays and as files of a library."""
+    graph = preset_graph()
+    isa = fused_isas()[0]
+    player = Player(graph, threads=1, mode="stream", isa=isa)
+    audio = np.stack([guitar_like(8.0, SAMPLE_RATE, seed=s) for s in (3, 4)])
+
+    def in_threads(works: list[Any]) -> None:
+        threads = [threading.Thread(target=work) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def one_by_one() -> None:
+        for row in audio:
+            player.render(row)
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number, row in enumerate(audio):
+            write_audio(Path(folder) / "in" / f"{number}.wav", row, SAMPLE_RATE, "PCM_24")
+
+        def library(jobs: int) -> float:
+            report = render_library(
+                player, [Path(folder) / "in"], Path(folder) / "out", jobs=jobs, overwrite=True
+            )
+            if report.failed:
+                raise RuntimeError(report.failed[0].message)
+            return report.wall_seconds
+
+        taken = rounds(
+            {
+                "one": lambda: wall_seconds(one_by_one),
+                "two": lambda: wall_seconds(
+                    lambda: in_threads([lambda r=row: player.render(r) for row in audio])
+                ),
+                "library one": lambda: library(1),
+                "library two": lambda: library(2),
+            },
+            count,
+        )
+    ratio = {
+        "arrays": np.median(np.divide(taken["one"], taken["two"])),
+        "library": np.median(np.divide(taken["library one"], taken["library two"])),
+    }
+    return {
+        "isa": isa,
+        "two_threads_over_one": {name: float(value) for name, value in ratio.items()},
+        "library_realtime_two_jobs": audio.size
+        / SAMPLE_RATE
+        / float(np.median(taken["library two"])),
+        "seconds": {name: Timing.of(values).to_json() for name, values in taken.items()},
+    }
+

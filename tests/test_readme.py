@@ -1,0 +1,59 @@
+"""The README's examples run, and its tables are those of the result files."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nets import random_graph
+
+from fxfast import exchange
+from fxfast.exchange.torchscript import export_torchscript
+from fxfast.native import torch_library
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def python_examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_python_example_runs(number: int, tmp_path: Path) -> None:
+    graph = random_graph([(8, 9, 1, "relu"), (1, 4, 1, "none")])
+    (tmp_path / "run").mkdir()
+    exchange.save(graph, tmp_path / "run" / "model.safetensors")
+    export_torchscript(graph, tmp_path / "model.ts")
+    example = python_examples()[number].replace(
+        '"libfxfast_torch.so"', repr(str(torch_library()))
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_two_python_examples() -> None:
+    assert len(python_examples()) == 2
+    assert len(python_examples()[0].splitlines()) <= 12
+
+
+def test_tables_are_those_of_the_newest_results() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.readme", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_commands_in_the_readme_exist() -> None:
+    from fxfast.cli import build_parser
+
+    shell = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    commands = re.findall(r"^(fxfast .*?)\s*(?:#.*)?$", "\n".join(shell), flags=re.M)
+    assert len(commands) >= 7
+    for command in commands:
+        build_parser().parse_args(command.split()[1:])
