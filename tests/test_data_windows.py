@@ -63,7 +63,7 @@ def test_window_that_does_not_fit_is_an_error(length: int) -> None:
 def test_windows_of_another_stride_are_an_error() -> None:
     with pytest.raises(InputError, match="stride 1"):
         block_of_windows(torch.arange(12.0).reshape(3, 4))
-    with pytest.raises(InputError, match=r"expected shape \(\.\.\., n, N\), .*|expected shape"):
+    with pytest.raises(InputError, match=r"windows: expected shape \(\.\.\., n, N\)"):
         block_of_windows(torch.zeros(4))
 
 
@@ -222,7 +222,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
 
 
 def test_impossible_batches_are_errors() -> None:
-    with pytest.raises(InputError, match="batches: expected .* got block 0 and batch 3"):
+    with pytest.raises(InputError, match=r"batches: expected .* got block 0 and batch 3"):
         window_set([50], block_samples=0)
     with pytest.raises(InputError, match="pieces: expected at least one, each of 5 samples"):
         window_set([4])
