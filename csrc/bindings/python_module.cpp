@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/finite.h"
 #include "engine/render_array.h"
 #include "engine/run_block.h"
 #include "kernels/choose_isa.h"
@@ -24,27 +25,6 @@ namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
 using LayerTuple = std::tuple<Floats, std::optional<Floats>, int, int, std::optional<Floats>>;
-
-// Index of the first value that is NaN or infinite, or -1.
-std::ptrdiff_t first_non_finite(const float* values, std::size_t count) {
-  constexpr std::size_t kChunk = 1024;
-  for (std::size_t begin = 0; begin < count; begin += kChunk) {
-    const std::size_t end = begin + kChunk < count ? begin + kChunk : count;
-    std::uint32_t bad = 0;
-    for (std::size_t i = begin; i < end; ++i) {
-      std::uint32_t bits;
-      std::memcpy(&bits, values + i, sizeof(bits));
-      bad |= static_cast<std::uint32_t>((bits & 0x7f800000u) == 0x7f800000u);
-    }
-    if (bad == 0) continue;
-    for (std::size_t i = begin; i < end; ++i) {
-      std::uint32_t bits;
-      std::memcpy(&bits, values + i, sizeof(bits));
-      if ((bits & 0x7f800000u) == 0x7f800000u) return static_cast<std::ptrdiff_t>(i);
-    }
-  }
-  return -1;
-}
 
 void require_rows(const Floats& x, py::ssize_t rows) {
   if (x.ndim() != 2 || (rows >= 0 && x.shape(0) != rows)) {

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "engine/stream_state.h"
+#include "kernels/pack_weights.h"
 
 namespace fxfast {
 namespace {
@@ -75,20 +76,6 @@ std::uint64_t fingerprint_of(const std::byte* bytes, std::size_t size) {
     hash ^= hash >> 32;
   }
   return hash;
-}
-
-void pack_weights(const ConvLayer& layer, float* packed) {
-  for (int first = 0; first < layer.out_channels; first += kPanelChannels) {
-    const int panel = std::min(kPanelChannels, layer.out_channels - first);
-    for (int k = 0; k < layer.taps; ++k) {
-      for (int i = 0; i < layer.in_channels; ++i) {
-        for (int m = 0; m < panel; ++m) {
-          const std::size_t row = static_cast<std::size_t>(first + m) * layer.in_channels + i;
-          *packed++ = layer.weight[row * layer.taps + k];
-        }
-      }
-    }
-  }
 }
 
 PlanLayer sizes_of(const ConvLayer& layer) {
@@ -186,7 +173,10 @@ AlignedBuffer pack_plan(const ModelGraph& graph) {
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const ConvLayer& layer = graph.layers[i];
     auto floats = [&](std::uint64_t offset) { return reinterpret_cast<float*>(bytes + offset); };
-    pack_weights(layer, floats(layers[i].weights_offset));
+    const std::ptrdiff_t taps = layer.taps;
+    pack_weights({layer.weight.data(), layer.out_channels, layer.in_channels, layer.taps,
+                  layer.in_channels * taps, taps, 1},
+                 floats(layers[i].weights_offset));
     std::copy(layer.bias.begin(), layer.bias.end(), floats(layers[i].bias_offset));
     if (layer.activation == Activation::kPrelu) {
       for (int o = 0; o < layer.out_channels; ++o) {

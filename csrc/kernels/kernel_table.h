@@ -47,6 +47,24 @@ struct ConvTask {
   Activation activation;
 };
 
+// The gradient of a convolution for its weights, over one stretch of time:
+//   grad[o * grad_stride + i * taps + k] += sum_t grad_output[o][t] * input[i][t + k * dilation]
+// with t in [0, samples). Rows need no slack. The sums of one call are float32, the running
+// total is double.
+struct WeightGradTask {
+  const float* input;
+  const float* grad_output;
+  double* grad;
+  std::ptrdiff_t input_stride;
+  std::ptrdiff_t grad_output_stride;
+  std::ptrdiff_t grad_stride;
+  int in_channels;
+  int out_channels;
+  int taps;
+  int dilation;
+  int samples;
+};
+
 enum class Requires { kNone, kX86_64_v3, kX86_64_v4 };
 
 struct KernelTable {
@@ -56,6 +74,7 @@ struct KernelTable {
   // Every output sample is summed in one order, whatever `samples` is and wherever the sample
   // stands in the task: splitting a task over time changes no bit.
   void (*conv)(const ConvTask& task) noexcept;
+  void (*conv_weight_grad)(const WeightGradTask& task) noexcept;
   // Runs `rounds` rounds of independent multiply-adds in registers; returns how many
   // floating-point operations that were (a multiply-add counts two). For measuring the peak.
   double (*multiply_add_burst)(std::int64_t rounds) noexcept;

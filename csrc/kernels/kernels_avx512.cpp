@@ -10,12 +10,14 @@ namespace fxfast {
 namespace {
 
 #include "kernels/kernels_body.inl"
+#include "kernels/weight_grad_body.inl"
 
 }  // namespace
 
 const KernelTable& avx512_kernels() {
-  static constexpr KernelTable table = {"avx512", Requires::kX86_64_v4, FXFAST_VECTOR_FLOATS,
-                                        avx512::conv, avx512::multiply_add_burst};
+  static constexpr KernelTable table = {
+      "avx512",     Requires::kX86_64_v4, FXFAST_VECTOR_FLOATS,
+      avx512::conv, avx512::weight_grad,  avx512::multiply_add_burst};
   return table;
 }
 

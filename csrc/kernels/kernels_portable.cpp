@@ -10,12 +10,14 @@ namespace fxfast {
 namespace {
 
 #include "kernels/kernels_body.inl"
+#include "kernels/weight_grad_body.inl"
 
 }  // namespace
 
 const KernelTable& portable_kernels() {
-  static constexpr KernelTable table = {"portable", Requires::kNone, FXFAST_VECTOR_FLOATS,
-                                        portable::conv, portable::multiply_add_burst};
+  static constexpr KernelTable table = {
+      "portable",     Requires::kNone,       FXFAST_VECTOR_FLOATS,
+      portable::conv, portable::weight_grad, portable::multiply_add_burst};
   return table;
 }
 

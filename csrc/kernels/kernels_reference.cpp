@@ -42,6 +42,23 @@ void conv(const ConvTask& task) noexcept {
   }
 }
 
+void weight_grad(const WeightGradTask& task) noexcept {
+  for (int o = 0; o < task.out_channels; ++o) {
+    double* grad = task.grad + o * task.grad_stride;
+    const float* g = task.grad_output + o * task.grad_output_stride;
+    for (int i = 0; i < task.in_channels; ++i) {
+      const float* x = task.input + i * task.input_stride;
+      for (int k = 0; k < task.taps; ++k, x += task.dilation) {
+        double sum = 0.0;
+        for (int t = 0; t < task.samples; ++t) {
+          sum += static_cast<double>(g[t]) * static_cast<double>(x[t]);
+        }
+        *grad++ += sum;
+      }
+    }
+  }
+}
+
 double multiply_add_burst(std::int64_t rounds) noexcept {
   volatile double sum = 0.0;
   for (std::int64_t r = 0; r < rounds; ++r) sum = sum * 0.999 + 1e-3;
@@ -51,7 +68,8 @@ double multiply_add_burst(std::int64_t rounds) noexcept {
 }  // namespace
 
 const KernelTable& reference_kernels() {
-  static constexpr KernelTable table = {"reference", Requires::kNone, 1, conv, multiply_add_burst};
+  static constexpr KernelTable table = {"reference", Requires::kNone, 1,
+                                        conv,        weight_grad,     multiply_add_burst};
   return table;
 }
 

@@ -1,0 +1,22 @@
+#include "kernels/pack_weights.h"
+
+#include <algorithm>
+
+#include "kernels/kernel_table.h"
+
+namespace fxfast {
+
+void pack_weights(const WeightView& view, float* packed) {
+  for (int first = 0; first < view.out_channels; first += kPanelChannels) {
+    const int panel = std::min(kPanelChannels, view.out_channels - first);
+    for (int k = 0; k < view.taps; ++k) {
+      for (int i = 0; i < view.in_channels; ++i) {
+        const float* w =
+            view.data + first * view.out_stride + i * view.in_stride + k * view.tap_stride;
+        for (int m = 0; m < panel; ++m) *packed++ = w[m * view.out_stride];
+      }
+    }
+  }
+}
+
+}  // namespace fxfast
