@@ -34,6 +34,13 @@ std::string shape_text(const Tensor& tensor) {
   return text + ")";
 }
 
+std::string dtype_text(ScalarType dtype) {
+  if (dtype == ScalarType::Byte) return "uint8";
+  if (dtype == ScalarType::Float) return "float32";
+  if (dtype == ScalarType::Double) return "float64";
+  return torch::headeronly::toString(dtype);
+}
+
 void require(bool ok, const std::string& message) {
   if (!ok) throw InputError(message);
 }
@@ -42,8 +49,8 @@ void require_tensor(const Tensor& tensor, const char* name, ScalarType dtype, co
                     std::int64_t dimensions) {
   require(tensor.is_cpu(), std::string(name) + ": expected a tensor on the CPU, got another");
   require(tensor.scalar_type() == dtype, std::string(name) + ": expected dtype " +
-                                             torch::headeronly::toString(dtype) + ", got " +
-                                             torch::headeronly::toString(tensor.scalar_type()));
+                                             dtype_text(dtype) + ", got " +
+                                             dtype_text(tensor.scalar_type()));
   require(tensor.dim() == dimensions,
           std::string(name) + ": expected shape " + shape + ", got " + shape_text(tensor));
 }
