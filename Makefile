@@ -19,6 +19,7 @@ $(ENV): requirements.txt
 	touch $@
 
 $(BUILT): $(ENV) $(SOURCES)
+	tools/python-headers $(BIN)/python build/python-headers
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -44,12 +45,23 @@ class CMakeBuild(build_ext):
         ninja = shutil.which("ninja", path=os.path.dirname(sys.executable)) or shutil.which("ninja")
         if ninja:
             configure.append(f"-DCMAKE_MAKE_PROGRAM={ninja}")
-        subprocess.run(configure, check=True)
-        subprocess.run([*tool, "--build", str(build)], check=True)
+        environment = os.environ | self._unpacked_headers(configure)
+        subprocess.run(configure, check=True, env=environment)
+        subprocess.run([*tool, "--build", str(build)], check=True, env=environment)
         self._copy(build, NATIVE, "_native*.so")
         self._copy(build, TORCH_OPS, "libfxfast_torch.so")
         if self.inplace:
             self.copy_extensions_to_source()
+
+    def _unpacked_headers(self, configure: list[str]) -> dict[str, str]:
+        """Point CMake at headers that tools/python-headers unpacked, where Python has none."""
+        installed = Path(sysconfig.get_path("include"))
+        root = ROOT / "build/python-headers/usr/include"
+        if (installed / "Python.h").exists() or not (root / installed.name / "Python.h").exists():
+            return {}
+        configure.append(f"-DPython_INCLUDE_DIR={root / installed.name}")
+        # Debian's pyconfig.h includes one by the name of the architecture.
+        return {"CPLUS_INCLUDE_PATH": str(root)}
 
     def _key(self, torch_dir: Path) -> str:
         text = f"{sys.executable} {sys.version} {torch_dir}"
