@@ -21,7 +21,7 @@ NATIVE = "fxfast._native"
 TORCH_OPS = "fxfast.libfxfast_torch"
 
 
-class CMakeBuild(build_ext):
+class CMakeBuild(build_ext):  # type: ignore[misc]
     """One CMake build for both extensions, in a folder keyed by Python and torch."""
 
     def get_ext_filename(self, fullname: str) -> str:

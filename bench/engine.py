@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def streaming(count: int) -> dict[str, Any]:
             lambda: [stream.process(audio[t : t + block]) for t in range(0, len(audio), block)]
         )
 
-    figures = rounds({str(block): (lambda b=block: play(b)) for block in STREAM_BLOCKS}, count)
+    figures = rounds({str(block): partial(play, block) for block in STREAM_BLOCKS}, count)
     seconds = len(audio) / SAMPLE_RATE
     return {
         "isa": isa,
@@ -102,7 +103,7 @@ def two_files(count: int) -> dict[str, Any]:
             {
                 "one": lambda: wall_seconds(one_by_one),
                 "two": lambda: wall_seconds(
-                    lambda: in_threads([lambda r=row: player.render(r) for row in audio])
+                    lambda: in_threads([partial(player.render, row) for row in audio])
                 ),
                 "library one": lambda: library(1),
                 "library two": lambda: library(2),
@@ -121,4 +122,3 @@ def two_files(count: int) -> dict[str, Any]:
         / float(np.median(taken["library two"])),
         "seconds": {name: Timing.of(values).to_json() for name, values in taken.items()},
     }
-

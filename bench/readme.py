@@ -6,6 +6,8 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,14 @@ def filled(text: str) -> str:
         path = newest(name)
         body = f"{make(json.loads(path.read_text()))}\n\nFrom `bench/results/{path.name}`.\n"
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text, count = re.subn(pattern, lambda m, b=body: m[1] + b + m[2], text, flags=re.S)
+        text, count = re.subn(pattern, partial(_between, body), text, flags=re.S)
         if count != 1:
             raise RuntimeError(f"README.md: expected one part marked {name}, got {count}")
     return text
+
+
+def _between(body: str, markers: re.Match[str]) -> str:
+    return markers[1] + body + markers[2]
 
 
 def newest(name: str) -> Path:
@@ -48,7 +54,7 @@ def newest(name: str) -> Path:
     return found[-1]
 
 
-def _markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _markdown(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -117,7 +123,8 @@ def cpu_table(result: dict[str, Any]) -> str:
     )
     blocks = streaming["realtime_by_block_samples"]
     stream = _markdown(
-        ("streaming, block of", *blocks), [("times real time", *(f"{x:.1f}x" for x in blocks.values()))]
+        ("streaming, block of", *blocks),
+        [("times real time", *(f"{x:.1f}x" for x in blocks.values()))],
     )
     two = result["two files"]["two_threads_over_one"]
     ratios = offline["times_as_fast_as"]

@@ -212,4 +212,3 @@ def _check_library(library: LibraryReport) -> None:
 
 def _comparison_audio(seed: int) -> np.ndarray:
     return guitar_like(_COMPARE_SECONDS, SAMPLE_RATE, seed=seed + 1000)
-

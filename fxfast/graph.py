@@ -133,9 +133,7 @@ def _validate(graph: ModelGraph) -> None:
             f"layer, got {channels}"
         )
     if graph.parameters > MAX_PARAMETERS:
-        raise ModelError(
-            f"parameters: expected at most {MAX_PARAMETERS}, got {graph.parameters}"
-        )
+        raise ModelError(f"parameters: expected at most {MAX_PARAMETERS}, got {graph.parameters}")
     if graph.receptive_field > MAX_RECEPTIVE_FIELD:
         raise ModelError(
             f"receptive field: expected at most {MAX_RECEPTIVE_FIELD} samples, "
@@ -147,8 +145,7 @@ def _validate_layer(layer: ConvLayer, name: str, in_channels: int) -> None:
     _validate_array(layer.weight, f"{name}.weight", 3)
     if layer.in_channels != in_channels:
         raise ModelError(
-            f"{name}.weight: expected {in_channels} input channels, "
-            f"got shape {layer.weight.shape}"
+            f"{name}.weight: expected {in_channels} input channels, got shape {layer.weight.shape}"
         )
     if layer.out_channels > MAX_CHANNELS:
         raise ModelError(

@@ -77,7 +77,8 @@ class Player:
                 f"audio: expected shape (T), (C, T) or (B, C, T), got {_shape_text(array)}"
             )
         rows = array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, 0)
-        return _as_kind_of(x, self._engine.render(rows).reshape(array.shape))
+        y: Audio = _as_kind_of(x, self._engine.render(rows).reshape(array.shape))
+        return y
 
     def stream(self, channels: int = 1) -> Stream:
         """Start a stream of ``channels`` independent channels, settled on silence."""
@@ -123,7 +124,8 @@ class Stream:
                 f"{' or (T)' if self.channels == 1 else ''} in a stream, got {_shape_text(array)}"
             )
         rows = array.reshape(self.channels, -1)
-        return _as_kind_of(block, self._stream.process(rows).reshape(array.shape))
+        y: Audio = _as_kind_of(block, self._stream.process(rows).reshape(array.shape))
+        return y
 
     def flush(self) -> np.ndarray:
         """What is still inside: nothing, shape (C, 0), for the engine has no latency."""
@@ -168,9 +170,7 @@ def _as_float_array(x: Any) -> np.ndarray:
             raise InputError(f"audio: expected a tensor on the CPU, got one on {x.device}")
         x = x.detach().numpy()
     if not isinstance(x, np.ndarray):
-        raise InputError(
-            f"audio: expected a numpy array or a torch tensor, got {type(x).__name__}"
-        )
+        raise InputError(f"audio: expected a numpy array or a torch tensor, got {type(x).__name__}")
     if x.dtype != np.float32:
         raise InputError(f"audio: expected dtype float32, got {x.dtype}")
     return np.asarray(x, order="C")

@@ -35,7 +35,9 @@ def inner_loops(body: list[Instruction]) -> list[list[str]]:
         if jump and body[0][0] <= int(jump[1], 16) < address:
             spans.append((int(jump[1], 16), address))
     inner = [
-        (a, b) for a, b in spans if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in spans)
+        (a, b)
+        for a, b in spans
+        if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in spans)
     ]
     loops = [[text for address, text in body if a <= address <= b] for a, b in inner]
     return [loop for loop in loops if any(text.startswith("vfmadd") for text in loop)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import reference_render, random_graph, rms
+from nets import random_graph, reference_render, rms
 from tolerances import TOLERANCES
 
 from fxfast import Activation, ConvLayer, ModelGraph, Player
@@ -94,7 +95,7 @@ def test_any_split_gives_the_same_bits(cuts: list[int], seed: int) -> None:
         player = Player(graph, isa=isa)
         stream = player.stream()
         edges = [0, *sorted(cuts), 900]
-        pieces = [stream.process(x[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+        pieces = [stream.process(x[a:b]) for a, b in pairwise(edges)]
         np.testing.assert_array_equal(np.concatenate(pieces), player.render(x))
 
 
@@ -117,9 +118,7 @@ def test_a_shared_player_gives_the_same_bits_in_many_threads() -> None:
     x = noise(30_000)
     expected = player.render(x)
     results: list[np.ndarray] = []
-    threads = [
-        threading.Thread(target=lambda: results.append(player.render(x))) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: results.append(player.render(x))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -278,7 +277,7 @@ def test_forced_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FXFAST_ISA", name)
         assert Player(graph).isa == name
     monkeypatch.setenv("FXFAST_ISA", "mmx")
-    with pytest.raises(BuildError, match="FXFAST_ISA: expected one of .*, got 'mmx'"):
+    with pytest.raises(BuildError, match=r"FXFAST_ISA: expected one of .*, got 'mmx'"):
         Player(graph)
     with pytest.raises(BuildError, match="isa: expected one of"):
         Player(graph, isa="AVX2")

@@ -28,9 +28,7 @@ def test_python_example_runs(number: int, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     exchange.save(graph, tmp_path / "run" / "model.safetensors")
     export_torchscript(graph, tmp_path / "model.ts")
-    example = python_examples()[number].replace(
-        '"libfxfast_torch.so"', repr(str(torch_library()))
-    )
+    example = python_examples()[number].replace('"libfxfast_torch.so"', repr(str(torch_library())))
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

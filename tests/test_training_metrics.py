@@ -171,6 +171,7 @@ def test_checkpoint_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self) -> tuple[object, ...]:

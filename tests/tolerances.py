@@ -14,6 +14,9 @@ TOLERANCES = {
     "float32_ratio": Tolerance(1.5, "promise 2: RMS error against numpy float32 on the same net"),
     "random_graph": Tolerance(2e-6, "five layers of float32 rounding on values of order 1"),
     "between_isas": Tolerance(1e-6, "two roundings at 2e-7 each, and margin for saturating nets"),
+    "conv1d_and_gradients": Tolerance(
+        2e-6, "float32 sums of up to 4,000 products, relative to the largest value"
+    ),
     "windows_and_blocks_float32": Tolerance(
         1e-4, "sums of 50 samples in another order, relative to the largest gradient"
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,54 +96,77 @@ def _compare(
     windows_seconds: float,
     on_step: Callable[[str], None],
 ) -> Comparison:
-    history = graph.receptive_field - 1
     net = EagerNet(graph).eval()
     x = torch.from_numpy(audio)
-    start = x[: max(1, int(windows_seconds * graph.sample_rate))]
     on_step("finding the fastest chunk of eager PyTorch")
-    chunk = _fastest_chunk(net, x, history)
-    ways: dict[str, tuple[Callable[[], np.ndarray], int]] = {}
-    for isa in isas:
-        player = Player(graph, threads=1, isa=isa)
-        ways[f"engine {isa}"] = (lambda p=player: p.render(audio), len(audio))
-    ways["eager dense"] = (lambda: render_dense(net, x, history, chunk).numpy(), len(audio))
-    ways["eager dense, whole file"] = (
-        lambda: render_dense(net, x, history, len(x)).numpy(),
-        len(audio),
-    )
-    ways["eager windows"] = (
-        lambda: render_by_windows(net, start, batch=200, window=history + 1).numpy(),
-        len(start),
-    )
+    chunk = _fastest_chunk(net, x, graph.receptive_field - 1)
+    start = x[: max(1, int(windows_seconds * graph.sample_rate))]
+    ways = _ways(graph, net, x, start, isas, chunk)
+    on_step("measuring the engine and eager PyTorch")
+    works = {name: partial(thread_seconds, way.render) for name, way in ways.items()}
+    peaks = {f"peak {isa}": partial(multiply_add_peak, isa) for isa in isas}
+    figures = rounds({**works, **peaks}, count)
     truth = _truth(graph, start)
-    on_step("measuring")
-    figures = rounds(
-        {name: (lambda w=work: thread_seconds(w)) for name, (work, _) in ways.items()}
-        | {f"peak {isa}": (lambda i=isa: multiply_add_peak(i)) for isa in isas},
-        count,
+    rows = tuple(_row(name, way, figures[name], graph, truth) for name, way in ways.items())
+    peak_flops = {isa: float(np.median(figures[f"peak {isa}"])) for isa in isas}
+    return Comparison(rows, peak_flops, chunk)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to render, and how many samples it gives."""
+
+    render: Callable[[], np.ndarray]
+    samples: int
+
+
+def _ways(
+    graph: ModelGraph,
+    net: EagerNet,
+    x: torch.Tensor,
+    start: torch.Tensor,
+    isas: tuple[str, ...],
+    chunk: int,
+) -> dict[str, _Way]:
+    history, audio = graph.receptive_field - 1, x.numpy()
+
+    def engine(isa: str) -> Callable[[], np.ndarray]:
+        return partial(Player(graph, threads=1, isa=isa).render, audio)
+
+    def dense(chunk_samples: int) -> Callable[[], np.ndarray]:
+        return lambda: render_dense(net, x, history, chunk_samples).numpy()
+
+    def windows() -> np.ndarray:
+        y: np.ndarray = render_by_windows(net, start, batch=200, window=history + 1).numpy()
+        return y
+
+    ways = {f"engine {isa}": _Way(engine(isa), len(audio)) for isa in isas}
+    ways["eager dense"] = _Way(dense(chunk), len(audio))
+    ways["eager dense, whole file"] = _Way(dense(len(audio)), len(audio))
+    ways["eager windows"] = _Way(windows, len(start))
+    return ways
+
+
+def _row(name: str, way: _Way, seconds: list[float], graph: ModelGraph, truth: np.ndarray) -> Row:
+    timing = Timing.of(seconds)
+    audio_seconds = way.samples / graph.sample_rate
+    return Row(
+        name,
+        audio_seconds,
+        timing,
+        audio_seconds / timing.median,
+        2.0 * graph.macs_per_sample * way.samples / timing.median,
+        _relative_db(way.render()[: len(truth)] - truth, truth),
     )
-    rows = []
-    for name, (work, samples) in ways.items():
-        timing = Timing.of(figures[name])
-        flops = 2.0 * graph.macs_per_sample * samples
-        seconds = samples / graph.sample_rate
-        error = _relative_db(work()[: len(truth)] - truth, truth)
-        rows.append(
-            Row(name, seconds, timing, seconds / timing.median, flops / timing.median, error)
-        )
-    peaks = {isa: float(np.median(figures[f"peak {isa}"])) for isa in isas}
-    return Comparison(tuple(rows), peaks, chunk)
 
 
 def _fastest_chunk(net: EagerNet, x: torch.Tensor, history: int) -> int:
     part = x[: 4 * max(DENSE_CHUNKS)]
-    figures = rounds(
-        {
-            str(chunk): (lambda c=chunk: thread_seconds(lambda: render_dense(net, part, history, c)))
-            for chunk in DENSE_CHUNKS
-        },
-        3,
-    )
+
+    def seconds(chunk: int) -> float:
+        return thread_seconds(partial(render_dense, net, part, history, chunk))
+
+    figures = rounds({str(chunk): partial(seconds, chunk) for chunk in DENSE_CHUNKS}, 3)
     return int(min(figures, key=lambda name: float(np.median(figures[name]))))
 
 

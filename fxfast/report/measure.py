@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def wall_seconds(work: Callable[[], object]) -> float:
 
 
 def rounds(
-    works: dict[str, Callable[[], float]], count: int, warm_up: int = 1
+    works: Mapping[str, Callable[[], float]], count: int, warm_up: int = 1
 ) -> dict[str, list[float]]:
     """Take every figure once per round, all in turn, so that a drift of the machine hits all.
 
