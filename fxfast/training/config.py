@@ -31,8 +31,8 @@ class TrainConfig:
     epochs: int | None = 30
     patience: int | None = None
     batch_blocks: int = 16
-    block_samples: int = 1024
-    learning_rate: float = 4e-3
+    block_samples: int = 256
+    learning_rate: float = 5e-3
     final_learning_rate: float = 2e-5
     pre_emphasis: float = 0.0
     seed: int = 0

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fxfast import exchange
-from fxfast.data.windows import Piece, TimeSplit, WindowSet, split_by_time
+from fxfast.data.windows import Batch, Piece, TimeSplit, WindowSet, split_by_time
 from fxfast.errors import PairError, RunError
 from fxfast.graph import ModelGraph
 from fxfast.models import AudioModel
@@ -25,6 +25,11 @@ from fxfast.training.losses import esr_loss, pre_emphasize
 from fxfast.training.metrics import esr, esr_of_best_gain
 from fxfast.training.observers import EpochRecord, Observer, Step
 from fxfast.training.run_folder import RunFolder
+
+# Adam that forgets old gradients faster than usual, and a bound on their norm: both make
+# the high learning rates usable that short runs need.
+ADAM_BETAS = (0.9, 0.99)
+MAX_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,9 @@ class _Trainer:
             device=device,
         )
         self.energy_floor = self._mean_target_energy(device)
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=config.learning_rate, betas=ADAM_BETAS
+        )
         self.epoch = self.step = self.best_epoch = 0
         self.best_esr = math.inf
         self.elapsed_before = 0.0
@@ -232,51 +239,29 @@ class _Trainer:
         config = self.config
         if config.epochs is not None and self.epoch >= config.epochs:
             return "epochs"
-        if config.seconds is not None and self.epoch and self.elapsed_seconds >= config.seconds:
+        if self.epoch and self._time_is_up():
             return "seconds"
         if config.patience is not None and self.epoch - self.best_epoch >= config.patience:
             return "patience"
         return ""
 
     def _run_epoch(self, observers: Sequence[Observer]) -> EpochRecord:
-        config, began = self.config, time.monotonic()
-        steps_in_epoch, samples, first_step = self.windows.steps(self.epoch), 0, self.step
+        began, first_step, samples = time.monotonic(), self.step, 0
+        steps_in_epoch = self.windows.steps(self.epoch)
         losses: list[torch.Tensor] = []
-        learning_rate = config.learning_rate
+        learning_rate = 0.0
         self.model.train()
         for batch in self.windows.epoch(self.epoch):
-            epochs_done = self.epoch + len(losses) / steps_in_epoch
-            used = budget_used(config, self.elapsed_seconds, epochs_done)
-            if losses and config.seconds is not None and self.elapsed_seconds >= config.seconds:
+            if losses and self._time_is_up():
                 break
-            learning_rate = learning_rate_at(config, used)
-            self.optimizer.param_groups[0]["lr"] = learning_rate
-            self.optimizer.zero_grad(set_to_none=True)
-            prediction_bct = self.model(batch.x_bct)
-            loss = esr_loss(
-                prediction_bct,
-                batch.y_bct,
-                batch.mask_bct,
-                pre_emphasis=config.pre_emphasis,
-                energy_floor=self.energy_floor,
-            )
-            torch.autograd.backward(loss)
-            self.optimizer.step()
-            losses.append(loss.detach())
+            epochs_done = self.epoch + len(losses) / steps_in_epoch
+            used = budget_used(self.config, self.elapsed_seconds, epochs_done)
+            learning_rate = learning_rate_at(self.config, used)
+            step = self._take_step(batch, learning_rate, used)
+            losses.append(step.loss)
             samples += batch.y_bct.numel()
             for observer in observers:
-                observer.on_step(
-                    Step(
-                        self.step,
-                        self.epoch + 1,
-                        used,
-                        losses[-1],
-                        batch.x_bct,
-                        batch.y_bct,
-                        prediction_bct,
-                    )
-                )
-            self.step += 1
+                observer.on_step(step)
         train_loss = float(torch.stack(losses).mean())
         training_seconds = time.monotonic() - began
         self.epoch += 1
@@ -292,6 +277,34 @@ class _Trainer:
             seconds=time.monotonic() - began,
             elapsed_seconds=self.elapsed_seconds,
             samples_per_second=samples / max(training_seconds, 1e-9),
+        )
+
+    def _time_is_up(self) -> bool:
+        return self.config.seconds is not None and self.elapsed_seconds >= self.config.seconds
+
+    def _take_step(self, batch: Batch, learning_rate: float, used: float) -> Step:
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        prediction_bct = self.model(batch.x_bct)
+        loss = esr_loss(
+            prediction_bct,
+            batch.y_bct,
+            batch.mask_bct,
+            pre_emphasis=self.config.pre_emphasis,
+            energy_floor=self.energy_floor,
+        )
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
+        self.optimizer.step()
+        self.step += 1
+        return Step(
+            number=self.step - 1,
+            epoch=self.epoch + 1,
+            used=used,
+            loss=loss.detach(),
+            x_bct=batch.x_bct,
+            y_bct=batch.y_bct,
+            prediction_bct=prediction_bct.detach(),
         )
 
     def _require_finite(self, train_loss: float, learning_rate: float) -> None:
