@@ -32,6 +32,17 @@ const float* floats(const AlignedBuffer& buffer) {
   return reinterpret_cast<const float*>(buffer.data());
 }
 
+// Rows of `samples` values with `zeros` zeros after each.
+AlignedBuffer with_zeros(const float* rows, std::int64_t count, std::int64_t samples,
+                         std::int64_t zeros) {
+  AlignedBuffer padded = float_buffer(count * (samples + zeros));
+  float* out = floats(padded);
+  for (std::int64_t r = 0; r < count; ++r, rows += samples, out += samples + zeros) {
+    std::copy_n(rows, samples, out);
+  }
+  return padded;
+}
+
 }  // namespace
 
 BatchConv::BatchConv(const BatchShape& shape, const KernelTable& kernels, const WeightView& weights,
@@ -123,7 +134,17 @@ BatchWeightGrad::BatchWeightGrad(const BatchShape& shape, const KernelTable& ker
       grad_y_(grad_y),
       grad_w_(grad_w),
       out_chunks_((shape.out_channels + kGradOutputs - 1) / kGradOutputs),
-      in_chunks_((shape.in_channels + kGradInputs - 1) / kGradInputs) {}
+      in_chunks_((shape.in_channels + kGradInputs - 1) / kGradInputs) {
+  const std::int64_t missing = kMaxVectorFloats - shape.out_samples;
+  if (missing <= 0) return;
+  // Zeros at the end of grad_y add nothing to the sums.
+  padded_x_ = with_zeros(x, shape.batch * shape.in_channels, shape.in_samples, missing);
+  padded_grad_y_ = with_zeros(grad_y, shape.batch * shape.out_channels, shape.out_samples, missing);
+  x_ = floats(padded_x_);
+  grad_y_ = floats(padded_grad_y_);
+  shape_.in_samples += missing;
+  shape_.out_samples += missing;
+}
 
 std::int64_t BatchWeightGrad::multiply_adds_per_item() const {
   return std::int64_t{std::min(kGradOutputs, shape_.out_channels)} *
@@ -162,9 +183,14 @@ void BatchWeightGrad::run_chunk(double* grad, int first_out, int outs, int first
   task.out_channels = outs;
   task.taps = shape_.taps;
   task.dilation = shape_.dilation;
-  for (std::int64_t b = 0; b < shape_.batch; ++b) {
+  task.input_segment = shape_.in_channels * shape_.in_samples;
+  task.grad_output_segment = shape_.out_channels * shape_.out_samples;
+  // Rows shorter than a stretch share one: the sums across a vector's lanes are made once.
+  const std::int64_t group = std::max<std::int64_t>(1, kGradSamples / shape_.out_samples);
+  for (std::int64_t b = 0; b < shape_.batch; b += group) {
     const float* x = x_ + (b * shape_.in_channels + first_in) * shape_.in_samples;
     const float* g = grad_y_ + (b * shape_.out_channels + first_out) * shape_.out_samples;
+    task.segments = static_cast<int>(std::min(group, shape_.batch - b));
     for (std::int64_t start = 0; start < shape_.out_samples;) {
       // The last stretch takes what is left, so that none is shorter than a vector.
       const std::int64_t left = shape_.out_samples - start;

@@ -61,6 +61,7 @@ class BatchWeightGrad {
 
   BatchShape shape_;
   const KernelTable& kernels_;
+  AlignedBuffer padded_x_, padded_grad_y_;  // where rows are shorter than a vector
   const float* x_;
   const float* grad_y_;
   float* grad_w_;

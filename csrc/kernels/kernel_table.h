@@ -47,14 +47,17 @@ struct ConvTask {
   Activation activation;
 };
 
-// The gradient of a convolution for its weights, over one stretch of time:
-//   grad[o * grad_stride + i * taps + k] += sum_t grad_output[o][t] * input[i][t + k * dilation]
-// with t in [0, samples). Rows need no slack. The sums of one call are float32, the running
-// total is double.
+// The gradient of a convolution for its weights, over stretches of time:
+//   grad[o * grad_stride + i * taps + k] +=
+//       sum_{s,t} grad_output[s][o][t] * input[s][i][t + k * dilation]
+// with s in [0, segments) and t in [0, samples), samples at least kMaxVectorFloats. Rows need no
+// slack. The sums of one call are float32, the running total is double.
 struct WeightGradTask {
   const float* input;
   const float* grad_output;
   double* grad;
+  std::ptrdiff_t input_segment;
+  std::ptrdiff_t grad_output_segment;
   std::ptrdiff_t input_stride;
   std::ptrdiff_t grad_output_stride;
   std::ptrdiff_t grad_stride;
@@ -62,6 +65,7 @@ struct WeightGradTask {
   int out_channels;
   int taps;
   int dilation;
+  int segments;
   int samples;
 };
 

@@ -50,8 +50,12 @@ void weight_grad(const WeightGradTask& task) noexcept {
       const float* x = task.input + i * task.input_stride;
       for (int k = 0; k < task.taps; ++k, x += task.dilation) {
         double sum = 0.0;
-        for (int t = 0; t < task.samples; ++t) {
-          sum += static_cast<double>(g[t]) * static_cast<double>(x[t]);
+        for (int s = 0; s < task.segments; ++s) {
+          const float* g_segment = g + s * task.grad_output_segment;
+          const float* x_segment = x + s * task.input_segment;
+          for (int t = 0; t < task.samples; ++t) {
+            sum += static_cast<double>(g_segment[t]) * static_cast<double>(x_segment[t]);
+          }
         }
         *grad++ += sum;
       }

@@ -25,22 +25,23 @@ static FXFAST_INLINE double sum_lanes(Vec v) {
 struct GradTile {
   const float* input;  // of the tile's first tap
   const float* grad_output;
-  const float* last_grad;  // the last samples of grad_output, zero where already counted
   double* grad;
+  std::ptrdiff_t input_segment, grad_output_segment;
   std::ptrdiff_t grad_output_stride, grad_stride, dilation;
-  int samples;
+  int segments, samples;
+  IntVec last;  // lanes of a segment's last vector that no vector before it has counted
 };
 
-template <int kRows, int kWidth>
-static FXFAST_INLINE void add_products(Vec (&sum)[kRows][kWidth], const float* x,
-                                       std::ptrdiff_t dilation, const float* g,
-                                       std::ptrdiff_t g_stride) {
+template <int kRows, int kWidth, bool kMasked>
+static FXFAST_INLINE void add_products(Vec (&sum)[kRows][kWidth], const GradTile& tile,
+                                       const float* x, const float* g) {
   Vec in[kWidth];
 #pragma GCC unroll 12
-  for (int n = 0; n < kWidth; ++n) in[n] = load(x + n * dilation);
+  for (int n = 0; n < kWidth; ++n) in[n] = load(x + n * tile.dilation);
 #pragma GCC unroll 12
   for (int m = 0; m < kRows; ++m) {
-    const Vec grad = load(g + m * g_stride);
+    Vec grad = load(g + m * tile.grad_output_stride);
+    if (kMasked) grad = (Vec)((IntVec)grad & tile.last);
 #pragma GCC unroll 12
     for (int n = 0; n < kWidth; ++n) sum[m][n] += grad * in[n];
   }
@@ -49,14 +50,19 @@ static FXFAST_INLINE void add_products(Vec (&sum)[kRows][kWidth], const float* x
 template <int kRows, int kWidth>
 __attribute__((noinline)) void grad_tile(const GradTile& tile) {
   Vec sum[kRows][kWidth] = {};
-  int t = 0;
-  for (; t + kVec <= tile.samples; t += kVec) {
-    add_products<kRows, kWidth>(sum, tile.input + t, tile.dilation, tile.grad_output + t,
-                                tile.grad_output_stride);
-  }
-  if (t < tile.samples) {
-    add_products<kRows, kWidth>(sum, tile.input + tile.samples - kVec, tile.dilation,
-                                tile.last_grad, kVec);
+  const float* x = tile.input;
+  const float* g = tile.grad_output;
+  for (int s = 0; s < tile.segments; ++s) {
+    int t = 0;
+    for (; t + kVec <= tile.samples; t += kVec) {
+      add_products<kRows, kWidth, false>(sum, tile, x + t, g + t);
+    }
+    if (t < tile.samples) {
+      const int at = tile.samples - kVec;
+      add_products<kRows, kWidth, true>(sum, tile, x + at, g + at);
+    }
+    x += tile.input_segment;
+    g += tile.grad_output_segment;
   }
 #pragma GCC unroll 12
   for (int m = 0; m < kRows; ++m) {
@@ -83,40 +89,22 @@ void grad_rows(const GradTile& tile, int rows, int width) {
   }
 }
 
-// Fewer samples than a vector: there is no full vector inside the rows to load.
-void weight_grad_short(const WeightGradTask& task) noexcept {
-  for (int o = 0; o < task.out_channels; ++o) {
-    double* grad = task.grad + o * task.grad_stride;
-    const float* g = task.grad_output + o * task.grad_output_stride;
-    for (int i = 0; i < task.in_channels; ++i) {
-      const float* x = task.input + i * task.input_stride;
-      for (int k = 0; k < task.taps; ++k, x += task.dilation) {
-        float sum = 0.0f;
-        for (int t = 0; t < task.samples; ++t) sum += g[t] * x[t];
-        *grad++ += (double)sum;
-      }
-    }
-  }
-}
-
 void weight_grad(const WeightGradTask& task) noexcept {
-  if (task.samples < kVec) return weight_grad_short(task);
   GradTile tile;
+  tile.input_segment = task.input_segment;
+  tile.grad_output_segment = task.grad_output_segment;
   tile.grad_output_stride = task.grad_output_stride;
   tile.grad_stride = task.grad_stride;
   tile.dilation = task.dilation;
+  tile.segments = task.segments;
   tile.samples = task.samples;
-  const int counted = kVec - task.samples % kVec;  // of the last vector, by the vectors before
+  for (int lane = 0; lane < kVec; ++lane) {
+    tile.last[lane] = lane >= kVec - task.samples % kVec ? -1 : 0;
+  }
   for (int first = 0; first < task.out_channels; first += kGradRows) {
     const int left = task.out_channels - first;
     const int rows = left < kGradRows ? left : kGradRows;
     tile.grad_output = task.grad_output + first * task.grad_output_stride;
-    float last_grad[kGradRows * kVec] = {};
-    tile.last_grad = last_grad;
-    for (int m = 0; m < rows; ++m) {
-      const float* last = tile.grad_output + m * task.grad_output_stride + task.samples - kVec;
-      for (int lane = counted; lane < kVec; ++lane) last_grad[m * kVec + lane] = last[lane];
-    }
     for (int i = 0; i < task.in_channels; ++i) {
       for (int k = 0; k < task.taps; k += kGradWidth) {
         const int width = task.taps - k < kGradWidth ? task.taps - k : kGradWidth;
