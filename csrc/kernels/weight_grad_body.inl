@@ -58,6 +58,8 @@ __attribute__((noinline)) void grad_tile(const GradTile& tile) {
       add_products<kRows, kWidth, false>(sum, tile, x + t, g + t);
     }
     if (t < tile.samples) {
+      // The mask must stay in memory: kept in a register it drives an accumulator out.
+      __asm__ volatile("" ::: "memory");
       const int at = tile.samples - kVec;
       add_products<kRows, kWidth, true>(sum, tile, x + at, g + at);
     }
