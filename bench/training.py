@@ -10,7 +10,7 @@ import torch
 
 from bench.engine import preset_graph
 from fxfast import models
-from fxfast.report.eager import EagerNet
+from fxfast.report.compare import eager_net
 from fxfast.report.measure import Timing, rounds, wall_seconds
 from fxfast.training import TrainConfig
 
@@ -22,7 +22,7 @@ def step(count: int) -> dict[str, Any]:
     samples = config.block_samples + graph.receptive_field - 1
     generator = torch.Generator().manual_seed(0)
     x_bct = torch.randn(config.batch_blocks, 1, samples, generator=generator)
-    ours, plain = models.from_graph(graph), EagerNet(graph)
+    ours, plain = models.from_graph(graph), eager_net(graph).train()
     if not torch.allclose(ours(x_bct), plain(x_bct), atol=1e-5):
         raise RuntimeError("training step: expected equal outputs of both networks")
 

@@ -5,7 +5,8 @@ the same network as a valid convolution over one block of n+N-1 samples, are the
 function: same outputs, same loss, same gradients to rounding. The block costs n times
 less memory and computes every hidden value once instead of up to N times, so training
 uses blocks. ``windows_of_block`` and ``block_of_windows`` go from one form to the
-other; ``render_by_windows`` is the slow form, kept as the baseline.
+other; ``render_by_windows`` is the slow form and ``render_by_blocks`` the dense one, both
+kept as baselines.
 """
 
 from __future__ import annotations
@@ -81,6 +82,26 @@ def render_by_windows(
             for windows in torch.split(windows_of_block(padded, window), batch)
         ]
     return torch.cat(outputs)
+
+
+def render_by_blocks(
+    model: torch.nn.Module, x: torch.Tensor, *, receptive_field: int, block: int
+) -> torch.Tensor:
+    """Renders (T,) samples by valid convolutions over blocks of ``block`` samples.
+
+    ``model`` maps (B, 1, n + receptive_field - 1) to (B, 1, n). The same samples as
+    ``render_by_windows`` to rounding. Raises ``InputError`` for another shape.
+    """
+    if x.ndim != 1:
+        raise InputError(f"x: expected shape (T,), got {tuple(x.shape)}")
+    history = receptive_field - 1
+    padded = torch.nn.functional.pad(x, (history, 0))
+    with torch.no_grad():
+        outputs = [
+            model(padded[start : start + block + history][None, None])[0, 0]
+            for start in range(0, x.shape[0], block)
+        ]
+    return torch.cat(outputs) if outputs else x.clone()
 
 
 @dataclass(frozen=True, eq=False)

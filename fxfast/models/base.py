@@ -53,6 +53,11 @@ class AudioModel(torch.nn.Module, ABC):
         this, quiet material trains slowly or not at all."""
 
     @abstractmethod
+    def as_torch(self) -> torch.nn.Module:
+        """The same function from ``torch.nn`` modules alone: the twin in tests, the peer in
+        benchmarks."""
+
+    @abstractmethod
     def to_graph(self, sample_rate: int) -> ModelGraph:
         """The model with its present weights as a graph; the weights are copied."""
 

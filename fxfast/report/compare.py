@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from fxfast.data.windows import render_by_windows
+from fxfast import models
+from fxfast.data.windows import render_by_blocks, render_by_windows
 from fxfast.graph import ModelGraph
 from fxfast.player import Player
-from fxfast.report.eager import EagerNet, render_dense
 from fxfast.report.measure import Timing, multiply_add_peak, rounds, thread_seconds
 
 DENSE_CHUNKS = (512, 1024, 2048, 4096, 8192, 16384)
@@ -65,6 +65,12 @@ class Comparison:
         }
 
 
+def eager_net(graph: ModelGraph) -> torch.nn.Module:
+    """The model in plain eager PyTorch, as a user would write it: the peer."""
+    net: torch.nn.Module = models.from_graph(graph).as_torch().eval()
+    return net
+
+
 def compare(
     graph: ModelGraph,
     audio: np.ndarray,
@@ -96,10 +102,10 @@ def _compare(
     windows_seconds: float,
     on_step: Callable[[str], None],
 ) -> Comparison:
-    net = EagerNet(graph).eval()
+    net = eager_net(graph)
     x = torch.from_numpy(audio)
     on_step("finding the fastest chunk of eager PyTorch")
-    chunk = _fastest_chunk(net, x, graph.receptive_field - 1)
+    chunk = _fastest_chunk(net, x, graph.receptive_field)
     start = x[: max(1, int(windows_seconds * graph.sample_rate))]
     ways = _ways(graph, net, x, start, isas, chunk)
     on_step("measuring the engine and eager PyTorch")
@@ -122,22 +128,26 @@ class _Way:
 
 def _ways(
     graph: ModelGraph,
-    net: EagerNet,
+    net: torch.nn.Module,
     x: torch.Tensor,
     start: torch.Tensor,
     isas: tuple[str, ...],
     chunk: int,
 ) -> dict[str, _Way]:
-    history, audio = graph.receptive_field - 1, x.numpy()
+    audio = x.numpy()
 
     def engine(isa: str) -> Callable[[], np.ndarray]:
         return partial(Player(graph, threads=1, isa=isa).render, audio)
 
     def dense(chunk_samples: int) -> Callable[[], np.ndarray]:
-        return lambda: render_dense(net, x, history, chunk_samples).numpy()
+        return lambda: render_by_blocks(
+            net, x, receptive_field=graph.receptive_field, block=chunk_samples
+        ).numpy()
 
     def windows() -> np.ndarray:
-        y: np.ndarray = render_by_windows(net, start, batch=200, window=history + 1).numpy()
+        y: np.ndarray = render_by_windows(
+            net, start, batch=200, window=graph.receptive_field
+        ).numpy()
         return y
 
     ways = {f"engine {isa}": _Way(engine(isa), len(audio)) for isa in isas}
@@ -160,19 +170,22 @@ def _row(name: str, way: _Way, seconds: list[float], graph: ModelGraph, truth: n
     )
 
 
-def _fastest_chunk(net: EagerNet, x: torch.Tensor, history: int) -> int:
+def _fastest_chunk(net: torch.nn.Module, x: torch.Tensor, receptive_field: int) -> int:
     part = x[: 4 * max(DENSE_CHUNKS)]
 
     def seconds(chunk: int) -> float:
-        return thread_seconds(partial(render_dense, net, part, history, chunk))
+        return thread_seconds(
+            partial(render_by_blocks, net, part, receptive_field=receptive_field, block=chunk)
+        )
 
     figures = rounds({str(chunk): partial(seconds, chunk) for chunk in DENSE_CHUNKS}, 3)
     return int(min(figures, key=lambda name: float(np.median(figures[name]))))
 
 
 def _truth(graph: ModelGraph, x: torch.Tensor) -> np.ndarray:
-    net = EagerNet(graph).double().eval()
-    result: np.ndarray = render_dense(net, x.double(), graph.receptive_field - 1, 8192).numpy()
+    result: np.ndarray = render_by_blocks(
+        eager_net(graph).double(), x.double(), receptive_field=graph.receptive_field, block=8192
+    ).numpy()
     return result
 
 
