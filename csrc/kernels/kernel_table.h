@@ -4,8 +4,9 @@
 // a vector register holds consecutive samples of one channel and weights are broadcast.
 //
 // Packed convolution weights: output channels in panels of kPanelChannels (the last panel may
-// be narrower); inside a panel [tap][input channel][output channel of the panel]. The layout is
-// the same for every instruction set, so one packed plan runs on all of them.
+// be narrower); inside a panel [tap][input channel][output channel of the panel]. Where
+// taps_as_channels() says so, the taps of the one output channel stand in the place of output
+// channels. The layout is the same for every instruction set, so one packed plan runs on all.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +15,13 @@
 namespace fxfast {
 
 constexpr int kPanelChannels = 8;
+
+// A layer of one output channel would use one accumulator row of a tile and load each input
+// vector once per tap. Packed by taps, z_k[t] = sum_i w[0][i][k] * x[i][t] fills whole tiles, and
+// y[t] = bias + sum_k z_k[t + k * dilation] costs additions only.
+constexpr bool taps_as_channels(int out_channels, int in_channels, int taps) {
+  return out_channels == 1 && in_channels >= 8 && taps >= 4;
+}
 
 // Kernels read and write whole vectors: every row has this many floats of slack at its end.
 constexpr int kMaxVectorFloats = 16;

@@ -27,7 +27,17 @@ constexpr int tile_width(int rows) {
   return widths[rows];
 }
 
+// A block of conv_taps: whole tiles, and small enough for the stack.
+constexpr int kTapsBlock = 192;
+
 enum class Epilogue { kNone, kRelu, kPrelu };
+
+template <Epilogue kEpilogue>
+static FXFAST_INLINE Vec finish(Vec value, const float* slope) {
+  if (kEpilogue == Epilogue::kRelu) return select(value > 0.0f, value, Vec{});
+  if (kEpilogue == Epilogue::kPrelu) return select(value > 0.0f, value, value * *slope);
+  return value;
+}
 
 struct Tile {
   const float* input;
@@ -43,6 +53,23 @@ struct Tile {
 // error grows with the square root of the longest chain, so a convolution of 1000 terms is as
 // accurate as a blocked matrix product. Shorter sums than one run pay nothing for it.
 constexpr int kRunTerms = 64;
+
+template <int kRows, int kWidth>
+static FXFAST_INLINE void end_run(Vec (&total)[kRows][kWidth], Vec (&sum)[kRows][kWidth],
+                                  bool is_first) {
+  if (!is_first) {
+#pragma GCC unroll 12
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 12
+      for (int n = 0; n < kWidth; ++n) sum[m][n] = total[m][n] + sum[m][n];
+    }
+  }
+#pragma GCC unroll 12
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 12
+    for (int n = 0; n < kWidth; ++n) total[m][n] = sum[m][n];
+  }
+}
 
 template <int kRows, int kWidth, Epilogue kEpilogue>
 __attribute__((noinline)) void conv_tile(const Tile& tile) {
@@ -61,13 +88,11 @@ __attribute__((noinline)) void conv_tile(const Tile& tile) {
     for (int left = tile.in_channels; left > 0;) {
       const int run = left < kRunTerms ? left : kRunTerms;
       if (terms + run > kRunTerms) {
+        end_run<kRows, kWidth>(total, sum, !has_total);
 #pragma GCC unroll 12
         for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 12
-          for (int n = 0; n < kWidth; ++n) {
-            total[m][n] = has_total ? total[m][n] + sum[m][n] : sum[m][n];
-            sum[m][n] = Vec{};
-          }
+          for (int n = 0; n < kWidth; ++n) sum[m][n] = Vec{};
         }
         has_total = true;
         terms = 0;
@@ -89,17 +114,19 @@ __attribute__((noinline)) void conv_tile(const Tile& tile) {
       left -= run;
     }
   }
+  if (has_total) {
+#pragma GCC unroll 12
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 12
+      for (int n = 0; n < kWidth; ++n) sum[m][n] = total[m][n] + sum[m][n];
+    }
+  }
 #pragma GCC unroll 12
   for (int m = 0; m < kRows; ++m) {
     float* y = tile.output + m * tile.output_stride;
 #pragma GCC unroll 12
     for (int n = 0; n < kWidth; ++n) {
-      Vec value = has_total ? total[m][n] + sum[m][n] : sum[m][n];
-      if (kEpilogue == Epilogue::kRelu) value = select(value > 0.0f, value, Vec{});
-      if (kEpilogue == Epilogue::kPrelu) {
-        value = select(value > 0.0f, value, value * tile.slopes[m]);
-      }
-      store(y + n * kVec, value);
+      store(y + n * kVec, finish<kEpilogue>(sum[m][n], tile.slopes + m));
     }
   }
 }
@@ -135,8 +162,59 @@ FXFAST_INLINE void conv_any_rows(const Tile& tile, int rows, int samples) {
   }
 }
 
+// One block of a layer of one output channel, its taps in the place of channels: as many taps at
+// once as fit a tile and whose shifts fit the buffer.
+template <Epilogue kEpilogue>
+void conv_taps_block(const ConvTask& task, const float* input, float* output, int samples) {
+  constexpr int kMaxSpan = 64;
+  constexpr int kRowFloats = kTapsBlock + kMaxSpan + 2 * kVec;
+  static const float no_bias[kMaxRows] = {};
+  float z[kMaxRows * kRowFloats];
+  const int reach = 1 + kMaxSpan / task.dilation;
+  const int most = reach < kMaxRows ? reach : kMaxRows;
+  for (int k = 0, rows = 0; k < task.taps; k += rows) {
+    const int first = k / kPanelChannels * kPanelChannels;
+    const int left = task.taps - first;
+    const int panel = left < kPanelChannels ? left : kPanelChannels;
+    const int in_panel = first + panel - k;
+    rows = in_panel < most ? in_panel : most;
+    Tile tile;
+    tile.input = input + (std::ptrdiff_t)k * task.dilation;
+    tile.weights = task.weights + (std::ptrdiff_t)first * task.in_channels + (k - first);
+    tile.bias = no_bias;
+    tile.slopes = nullptr;
+    tile.output = z;
+    tile.input_stride = task.input_stride;
+    tile.output_stride = kRowFloats;
+    tile.tap_stride = 0;
+    tile.panel_channels = panel;
+    tile.taps = 1;
+    tile.in_channels = task.in_channels;
+    conv_any_rows<kMaxRows, Epilogue::kNone>(tile, rows, samples + (rows - 1) * task.dilation);
+    const bool is_last = k + rows == task.taps;
+    for (int t = 0; t < samples; t += kVec) {
+      Vec sum = k == 0 ? broadcast(task.bias[0]) : load(output + t);
+      for (int m = 0; m < rows; ++m) sum += load(z + m * kRowFloats + m * task.dilation + t);
+      if (is_last) sum = finish<kEpilogue>(sum, task.slopes);
+      store(output + t, sum);
+    }
+  }
+}
+
+template <Epilogue kEpilogue>
+void conv_taps(const ConvTask& task) noexcept {
+  for (int t = 0; t < task.samples; t += kTapsBlock) {
+    const int left = task.samples - t;
+    conv_taps_block<kEpilogue>(task, task.input + t, task.output + t,
+                               left < kTapsBlock ? left : kTapsBlock);
+  }
+}
+
 template <Epilogue kEpilogue>
 void conv_panels(const ConvTask& task) noexcept {
+  if (taps_as_channels(task.out_channels, task.in_channels, task.taps)) {
+    return conv_taps<kEpilogue>(task);
+  }
   // With one input channel the taps take the place of the channels: the same sums in the same
   // order, without an inner loop of length one.
   const bool single = task.in_channels == 1;

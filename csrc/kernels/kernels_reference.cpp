@@ -18,21 +18,31 @@ double activate(Activation activation, double x, const float* slope) {
   return x;
 }
 
+// Where the packed weight of channel o of `outs` and tap k of `taps` stands (kernel_table.h).
+std::ptrdiff_t place_in_panels(int outs, int ins, int taps, int o, int i, int k) {
+  const int first = o / kPanelChannels * kPanelChannels;
+  const int panel = outs - first < kPanelChannels ? outs - first : kPanelChannels;
+  const std::ptrdiff_t before = static_cast<std::ptrdiff_t>(first) * ins * taps;
+  return before + (static_cast<std::ptrdiff_t>(k) * ins + i) * panel + (o - first);
+}
+
+float weight_at(const ConvTask& task, int o, int i, int k) {
+  if (taps_as_channels(task.out_channels, task.in_channels, task.taps)) {
+    return task.weights[place_in_panels(task.taps, task.in_channels, 1, k, i, 0)];
+  }
+  return task.weights[place_in_panels(task.out_channels, task.in_channels, task.taps, o, i, k)];
+}
+
 void conv(const ConvTask& task) noexcept {
   for (int o = 0; o < task.out_channels; ++o) {
-    const int panel_first = o / kPanelChannels * kPanelChannels;
-    const int left = task.out_channels - panel_first;
-    const int panel = left < kPanelChannels ? left : kPanelChannels;
-    const std::ptrdiff_t terms = static_cast<std::ptrdiff_t>(task.in_channels) * task.taps;
-    const float* weights = task.weights + panel_first * terms + (o - panel_first);
     for (int t = 0; t < task.samples; ++t) {
       double sum = static_cast<double>(task.bias[o]);
-      const float* w = weights;
       for (int k = 0; k < task.taps; ++k) {
-        for (int i = 0; i < task.in_channels; ++i, w += panel) {
+        for (int i = 0; i < task.in_channels; ++i) {
           const std::ptrdiff_t at =
               i * task.input_stride + t + static_cast<std::ptrdiff_t>(k) * task.dilation;
-          sum += static_cast<double>(*w) * static_cast<double>(task.input[at]);
+          sum +=
+              static_cast<double>(weight_at(task, o, i, k)) * static_cast<double>(task.input[at]);
         }
       }
       const float* slope = task.activation == Activation::kPrelu ? task.slopes + o : nullptr;

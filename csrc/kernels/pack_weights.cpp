@@ -7,6 +7,11 @@
 namespace fxfast {
 
 void pack_weights(const WeightView& view, float* packed) {
+  if (taps_as_channels(view.out_channels, view.in_channels, view.taps)) {
+    return pack_weights({view.data, view.taps, view.in_channels, 1, view.tap_stride, view.in_stride,
+                         view.tap_stride},
+                        packed);
+  }
   for (int first = 0; first < view.out_channels; first += kPanelChannels) {
     const int panel = std::min(kPanelChannels, view.out_channels - first);
     for (int k = 0; k < view.taps; ++k) {

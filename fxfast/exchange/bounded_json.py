@@ -14,7 +14,7 @@ from typing import Any
 
 from fxfast.errors import ModelError
 
-MAX_ITEMS = 200_000
+MAX_ITEMS = 100_000
 MAX_DEPTH = 64
 MAX_INTEGER_BITS = 1024
 _MAX_DIGITS = 310

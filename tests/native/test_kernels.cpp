@@ -7,6 +7,7 @@
 
 #include "graphs.h"
 #include "kernels/choose_isa.h"
+#include "kernels/pack_weights.h"
 #include "testing.h"
 
 namespace {
@@ -29,18 +30,11 @@ struct Rows {
 };
 
 std::vector<float> packed(const ConvLayer& layer) {
-  std::vector<float> out;
-  for (int first = 0; first < layer.out_channels; first += kPanelChannels) {
-    const int panel = std::min(kPanelChannels, layer.out_channels - first);
-    for (int k = 0; k < layer.taps; ++k) {
-      for (int i = 0; i < layer.in_channels; ++i) {
-        for (int m = 0; m < panel; ++m) {
-          const int row = (first + m) * layer.in_channels + i;
-          out.push_back(layer.weight[static_cast<std::size_t>(row * layer.taps + k)]);
-        }
-      }
-    }
-  }
+  std::vector<float> out(layer.weight.size());
+  const std::ptrdiff_t terms = std::ptrdiff_t{layer.in_channels} * layer.taps;
+  pack_weights({layer.weight.data(), layer.out_channels, layer.in_channels, layer.taps, terms,
+                layer.taps, 1},
+               out.data());
   return out;
 }
 
@@ -112,6 +106,19 @@ TEST(conv_equals_reference_for_every_shape) {
     for (int in : {1, 2, 5, 63, 64, 65, 130}) {
       for (int taps : {1, 2, 3, 17, 70}) {
         if (in * taps <= 400) check_shape(kernels, {in, 9, taps, 3, 50}, Activation::kNone);
+      }
+    }
+  });
+}
+
+// One output channel, where taps stand in the place of channels.
+TEST(conv_with_one_output_equals_reference) {
+  for_every_isa([](const KernelTable& kernels) {
+    for (int samples : {1, 8, 17, 48, 191, 192, 193, 500}) {
+      for (int taps : {3, 4, 7, 8, 9, 16, 21}) {
+        for (int dilation : {1, 3, 9, 10, 64, 65, 300}) {
+          check_shape(kernels, {8 + taps % 3, 1, taps, dilation, samples}, Activation::kPrelu);
+        }
       }
     }
   });
