@@ -88,6 +88,7 @@ def two_files(count: int) -> dict[str, Any]:
             player.render(row)
 
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "in").mkdir()
         for number, row in enumerate(audio):
             write_audio(Path(folder) / "in" / f"{number}.wav", row, SAMPLE_RATE, "PCM_24")
 
