@@ -1,14 +1,15 @@
 """The whole path in one run: audio, pairs, training, export, a rendered library, figures.
 
 Everything is generated, so the demo needs no recording; what it does to its own files is what
-a user does to real ones, by the same functions.
+a user does to real ones, by the same functions. In order: ``generate``, ``learn``, ``render``,
+``measure``, ``conclude``.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -76,47 +77,64 @@ class DemoResult:
         }
 
 
-def run_demo(
-    out_dir: Path,
-    *,
-    training_seconds: float = 75.0,
-    seed: int = 0,
-    observers: tuple[Observer, ...] = (),
-    on_step: Callable[[str], None] = lambda _: None,
-    on_file: Callable[[FileReport], None] | None = None,
-) -> DemoResult:
-    """Run the demo in ``out_dir``; an earlier demo there is replaced.
+def generate(out_dir: Path, seed: int) -> None:
+    """Dry guitar and its overdriven twin as pairs, and a library to render, in ``out_dir``.
 
-    Raises ``OutputExistsError`` when ``out_dir`` holds anything but an earlier demo, and
-    ``RunError`` when a rendered file is not what its input promised.
+    An earlier demo there is replaced. Raises ``OutputExistsError`` when ``out_dir`` holds
+    anything but an earlier demo.
     """
     _clear(out_dir)
-    on_step("generating dry guitar and its overdriven twin")
     for number, seconds in enumerate(DRY_SECONDS):
         dry = guitar_like(seconds, SAMPLE_RATE, seed=seed + number)
         _write(out_dir / "dry" / f"take-{number + 1}.wav", dry, SAMPLE_RATE, "PCM_24")
     make_pairs([out_dir / "dry"], out_dir / "pairs", "overdrive")
+    _make_library(out_dir / "library", seed + 100)
 
-    on_step(f"training {MODEL} for {training_seconds:.0f} s")
-    config = TrainConfig(seconds=training_seconds, epochs=None, seed=seed)
+
+def learn(
+    out_dir: Path, seconds: float, seed: int, observers: Sequence[Observer] = ()
+) -> TrainResult:
+    """Train on the pairs for ``seconds`` and export the best model as a scripted one."""
+    config = TrainConfig(seconds=seconds, epochs=None, seed=seed)
     model = models.create(MODEL, seed=seed)
     pairs = load_pairs(out_dir / "pairs")
-    training = train(config, pairs, model, out_dir / "run", observers=observers)
+    result = train(config, pairs, model, out_dir / "run", observers=observers)
+    export_torchscript(exchange.load(out_dir / "run"), out_dir / "model.ts")
+    return result
+
+
+def render(
+    out_dir: Path,
+    on_plan: Callable[[int], None] | None = None,
+    on_file: Callable[[FileReport], None] | None = None,
+) -> LibraryReport:
+    """Render the library through the trained model.
+
+    Raises ``RunError`` when a rendered file is not what its input promised.
+    """
     graph = exchange.load(out_dir / "run")
-
-    on_step("exporting the scripted model")
-    export_torchscript(graph, out_dir / "model.ts")
-
-    on_step(f"rendering a library of {_LIBRARY_FILES} files")
-    _make_library(out_dir / "library", seed + 100)
-    library = render_library(
-        graph, [out_dir / "library"], out_dir / "wet", resample=True, on_file=on_file
+    source, target = out_dir / "library", out_dir / "wet"
+    report = render_library(
+        graph, [source], target, resample=True, on_plan=on_plan, on_file=on_file
     )
-    _check_library(library)
+    _check_library(report)
+    return report
 
+
+def measure(
+    out_dir: Path, seed: int, on_round: Callable[[int, int], None] | None = None
+) -> Comparison:
+    """The trained model on the engine beside eager PyTorch and the machine's peak."""
+    audio = guitar_like(_COMPARE_SECONDS, SAMPLE_RATE, seed=seed + 1000)
     isa = str(engine().chosen_isa())
-    comparison = compare(graph, _comparison_audio(seed), (isa,), on_step=on_step)
-    result = DemoResult(training, library, comparison, isa)
+    return compare(exchange.load(out_dir / "run"), audio, (isa,), on_round=on_round)
+
+
+def conclude(
+    out_dir: Path, training: TrainResult, library: LibraryReport, comparison: Comparison
+) -> DemoResult:
+    """Everything that was found, also left in ``out_dir``/demo.json."""
+    result = DemoResult(training, library, comparison, str(engine().chosen_isa()))
     (out_dir / "demo.json").write_text(json.dumps(result.to_json(), indent=1) + "\n")
     return result
 
@@ -208,7 +226,3 @@ def _check_library(library: LibraryReport) -> None:
                 raise RunError(f"{file.output}: expected {what} {expected}, got {got}")
         if not np.any(read_audio(file.output)[0]):
             raise RunError(f"{file.output}: expected sound, got silence")
-
-
-def _comparison_audio(seed: int) -> np.ndarray:
-    return guitar_like(_COMPARE_SECONDS, SAMPLE_RATE, seed=seed + 1000)

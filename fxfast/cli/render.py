@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fxfast.cli.progress import file_bar
 from fxfast.errors import FxfastError
 
 if TYPE_CHECKING:
-    from fxfast.rendering import FileReport, LibraryReport
+    from fxfast.rendering import LibraryReport
 
 # As fxfast.rendering.output_format has them; its import would make every command slow.
 _FORMATS = ("keep", "wav", "flac")
@@ -84,7 +82,7 @@ def _render(args: argparse.Namespace) -> LibraryReport:
     from fxfast.rendering import render_library
 
     graph = load(args.model)
-    with _file_bar() as bar:
+    with file_bar() as bar:
         return render_library(
             graph,
             args.inputs,
@@ -99,50 +97,6 @@ def _render(args: argparse.Namespace) -> LibraryReport:
             on_plan=bar.start,
             on_file=bar.advance,
         )
-
-
-class _FileBar:
-    """Files done of all files, on standard error; silent when ``progress`` is None."""
-
-    def __init__(self, progress: Any = None) -> None:
-        self._progress = progress
-        self._task: Any = None
-        self._failed = 0
-
-    def start(self, files: int) -> None:
-        if self._progress is not None:
-            self._task = self._progress.add_task("rendering", total=files)
-
-    def advance(self, file: FileReport) -> None:
-        self._failed += file.status == "failed"
-        if self._progress is not None:
-            text = f"rendering, {self._failed} failed" if self._failed else "rendering"
-            self._progress.update(self._task, advance=1, description=text)
-
-
-@contextmanager
-def _file_bar() -> Iterator[_FileBar]:
-    if not sys.stderr.isatty():
-        yield _FileBar()
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("files"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _FileBar(progress)
 
 
 def _print_summary(report: LibraryReport) -> None:

@@ -78,18 +78,19 @@ def compare(
     *,
     count: int = 5,
     windows_seconds: float = 1.0,
-    on_step: Callable[[str], None] = lambda _: None,
+    on_round: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Measure the engine and eager PyTorch on ``audio`` (T,) float32, one thread each.
 
     Each way renders the same samples, from the start of ``audio``; the slow one, window by
     window, only its first ``windows_seconds``. The dense way is measured at the chunk length
-    where it is fastest and on the whole file.
+    where it is fastest and on the whole file. ``on_round`` gets how many of how many rounds are
+    done.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _compare(graph, audio, isas, count, windows_seconds, on_step)
+        return _compare(graph, audio, isas, count, windows_seconds, on_round)
     finally:
         torch.set_num_threads(threads)
 
@@ -100,18 +101,16 @@ def _compare(
     isas: tuple[str, ...],
     count: int,
     windows_seconds: float,
-    on_step: Callable[[str], None],
+    on_round: Callable[[int, int], None] | None,
 ) -> Comparison:
     net = eager_net(graph)
     x = torch.from_numpy(audio)
-    on_step("finding the fastest chunk of eager PyTorch")
     chunk = _fastest_chunk(net, x, graph.receptive_field)
     start = x[: max(1, int(windows_seconds * graph.sample_rate))]
     ways = _ways(graph, net, x, start, isas, chunk)
-    on_step("measuring the engine and eager PyTorch")
     works = {name: partial(thread_seconds, way.render) for name, way in ways.items()}
     peaks = {f"peak {isa}": partial(multiply_add_peak, isa) for isa in isas}
-    figures = rounds({**works, **peaks}, count)
+    figures = rounds({**works, **peaks}, count, on_round=on_round)
     truth = _truth(graph, start)
     rows = tuple(_row(name, way, figures[name], graph, truth) for name, way in ways.items())
     peak_flops = {isa: float(np.median(figures[f"peak {isa}"])) for isa in isas}

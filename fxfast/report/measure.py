@@ -54,7 +54,10 @@ def wall_seconds(work: Callable[[], object]) -> float:
 
 
 def rounds(
-    works: Mapping[str, Callable[[], float]], count: int, warm_up: int = 1
+    works: Mapping[str, Callable[[], float]],
+    count: int,
+    warm_up: int = 1,
+    on_round: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[float]]:
     """Take every figure once per round, all in turn, so that a drift of the machine hits all.
 
@@ -64,7 +67,9 @@ def rounds(
         for measure in works.values():
             measure()
     taken: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(count):
+    for done in range(count):
+        if on_round is not None:
+            on_round(done, count)
         for name, measure in works.items():
             taken[name].append(measure())
     return taken
