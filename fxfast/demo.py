@@ -30,6 +30,7 @@ from fxfast.rendering import FileReport, LibraryReport, render_library
 from fxfast.report.compare import Comparison, compare
 from fxfast.report.measure import machine
 from fxfast.training import Observer, TrainConfig, TrainResult, train
+from fxfast.whole_file import whole_file
 
 SAMPLE_RATE = 48_000
 MODEL = "conv-64-32"
@@ -135,7 +136,8 @@ def conclude(
 ) -> DemoResult:
     """Everything that was found, also left in ``out_dir``/demo.json."""
     result = DemoResult(training, library, comparison, str(engine().chosen_isa()))
-    (out_dir / "demo.json").write_text(json.dumps(result.to_json(), indent=1) + "\n")
+    with whole_file(out_dir / "demo.json") as temporary:
+        temporary.write_text(json.dumps(result.to_json(), indent=1) + "\n")
     return result
 
 

@@ -16,7 +16,6 @@ import contextlib
 import json
 import math
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from fxfast.graph import (
     ConvLayer,
     ModelGraph,
 )
+from fxfast.whole_file import whole_file
 
 FORMAT_VERSION = 1
 GRAPH_KEY = "fxfast.graph"
@@ -116,7 +116,8 @@ def save(graph: ModelGraph, path: str | os.PathLike[str]) -> None:
                 f"got {start - _LENGTH_BYTES}"
             )
         _parse_header(content[_LENGTH_BYTES:start], len(content) - start)
-        _write_atomically(Path(path), content)
+        with whole_file(Path(path)) as temporary:
+            temporary.write_bytes(content)
 
 
 @contextlib.contextmanager
@@ -375,23 +376,3 @@ def _graph_tensors(graph: ModelGraph) -> dict[str, np.ndarray]:
             if array is not None:
                 tensors[f"layers.{index}.{name}"] = np.ascontiguousarray(array)
     return tensors
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".fxfast-{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

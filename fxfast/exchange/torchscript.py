@@ -12,7 +12,6 @@ torch (Python or C++) and ``libfxfast_torch.so``, not this package:
 # TorchScript reads the annotations as objects, so their evaluation is not postponed here.
 import contextlib
 import os
-import secrets
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from fxfast import ops
 from fxfast.errors import ModelError
 from fxfast.graph import ModelGraph
 from fxfast.player import Player
+from fxfast.whole_file import whole_file
 
 # The proof plays this much noise after the receptive field, in blocks of these sizes.
 _PROOF_SAMPLES = 2048
@@ -67,19 +67,13 @@ def export_torchscript(graph: ModelGraph, path: str | os.PathLike[str]) -> None:
     """
     ops.load_library()
     path = Path(path)
-    temporary = path.with_name(f".fxfast-{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        with _deprecation_of_torchscript_ignored(), open(temporary, "xb") as file:
-            torch.jit.save(torch.jit.script(StreamingModel(graph).eval()), file)
-            file.flush()
-            os.fsync(file.fileno())
-        _prove(graph, temporary, path)
-        os.replace(temporary, path)
+        with whole_file(path) as temporary:
+            with _deprecation_of_torchscript_ignored(), open(temporary, "xb") as file:
+                torch.jit.save(torch.jit.script(StreamingModel(graph).eval()), file)
+            _prove(graph, temporary, path)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _prove(graph: ModelGraph, temporary: Path, path: Path) -> None:

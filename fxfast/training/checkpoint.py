@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import zipfile
 from dataclasses import dataclass, fields
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from fxfast.errors import RunError
+from fxfast.whole_file import whole_file
 
 FORMAT_VERSION = 1
 
@@ -38,12 +38,8 @@ class Checkpoint:
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Writes the checkpoint; the old one stays whole until the new one is complete."""
     values = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with whole_file(path) as temporary:
         torch.save({"format_version": FORMAT_VERSION, **values}, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -76,9 +72,5 @@ def write_json(path: Path, values: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes text under a temporary name and renames it when complete."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
