@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -24,7 +25,10 @@ namespace fxfast {
 namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
-using LayerTuple = std::tuple<Floats, std::optional<Floats>, int, int, std::optional<Floats>>;
+using OperandTuple = std::pair<std::uint32_t, std::uint32_t>;  // line, first channel
+// kind, activation, combine, (a, b, c, output), channels out, dilation, weight, bias, params
+using OpTuple = std::tuple<int, int, int, std::array<OperandTuple, 4>, int, int,
+                           std::optional<Floats>, std::optional<Floats>, std::optional<Floats>>;
 
 void require_rows(const Floats& x, py::ssize_t rows) {
   if (x.ndim() != 2 || (rows >= 0 && x.shape(0) != rows)) {
@@ -44,23 +48,25 @@ std::vector<float> to_vector(const Floats& array) {
   return std::vector<float>(array.data(), array.data() + array.size());
 }
 
-ModelGraph graph_of(const std::vector<LayerTuple>& layers, bool skip) {
-  ModelGraph graph;
-  graph.skip = skip;
-  for (const auto& [weight, bias, dilation, activation, slopes] : layers) {
-    if (weight.ndim() != 3) throw ModelError("weight: expected 3 dimensions");
-    ConvLayer layer;
-    layer.out_channels = static_cast<int>(weight.shape(0));
-    layer.in_channels = static_cast<int>(weight.shape(1));
-    layer.taps = static_cast<int>(weight.shape(2));
-    layer.dilation = dilation;
-    layer.activation = static_cast<Activation>(activation);
-    layer.weight = to_vector(weight);
-    if (bias) layer.bias = to_vector(*bias);
-    if (slopes) layer.slopes = to_vector(*slopes);
-    graph.layers.push_back(std::move(layer));
+Op op_of(const OpTuple& tuple) {
+  const auto& [kind, activation, combine, operands, outs, dilation, weight, bias, params] = tuple;
+  Op op;
+  op.kind = static_cast<OpKind>(kind);
+  op.activation = static_cast<Activation>(activation);
+  op.combine = static_cast<Combine>(combine);
+  Operand* places[4] = {&op.a, &op.b, &op.c, &op.output};
+  for (std::size_t i = 0; i < 4; ++i) *places[i] = {operands[i].first, operands[i].second};
+  op.out_channels = outs;
+  op.dilation = dilation;
+  if (weight) {
+    if (weight->ndim() != 3) throw ModelError("weight: expected 3 dimensions");
+    op.in_channels = static_cast<int>(weight->shape(1));
+    op.taps = static_cast<int>(weight->shape(2));
+    op.weight = to_vector(*weight);
   }
-  return graph;
+  if (bias) op.bias = to_vector(*bias);
+  if (params) op.params = to_vector(*params);
+  return op;
 }
 
 // A plan, the kernels that run it, its settled state and the threads for whole arrays.
@@ -210,11 +216,14 @@ PYBIND11_MODULE(_native, module) {
       [](std::exception_ptr p) { translate<IsaError>(p, "BuildError"); });
 
   py::class_<Engine, std::shared_ptr<Engine>>(module, "Engine")
-      .def(py::init([](const std::vector<LayerTuple>& layers, bool skip, const std::string& isa,
-                       int threads) {
-             return std::make_shared<Engine>(pack_plan(graph_of(layers, skip)), isa, threads);
+      .def(py::init([](const std::vector<int>& lines, const std::vector<OpTuple>& ops,
+                       std::uint32_t output_line, const std::string& isa, int threads) {
+             Program program{lines, {}, output_line};
+             for (const OpTuple& op : ops) program.ops.push_back(op_of(op));
+             return std::make_shared<Engine>(pack_plan(program), isa, threads);
            }),
-           py::arg("layers"), py::arg("skip"), py::arg("isa"), py::arg("threads"))
+           py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("isa"),
+           py::arg("threads"))
       .def("render", &Engine::render, py::arg("x").noconvert())
       .def_property_readonly("isa", [](const Engine& e) { return e.kernels().name; })
       .def_property_readonly("threads", &Engine::threads)
@@ -228,6 +237,7 @@ PYBIND11_MODULE(_native, module) {
       .def("save", &Stream::save)
       .def("restore", &Stream::restore, py::arg("state"))
       .def_property_readonly("channels", &Stream::channels);
+  module.attr("NO_LINE") = kNoLine;
   module.def("isas", [] {
     std::vector<std::pair<std::string, bool>> out;
     for (const KernelTable* t : built_kernels()) out.emplace_back(t->name, machine_supports(*t));

@@ -75,14 +75,7 @@ struct StreamBatch {
   std::int64_t streams, samples;
 
   std::int64_t items() const { return streams; }
-  std::int64_t multiply_adds_per_item() const {
-    std::int64_t per_sample = 0;
-    for (std::size_t l = 0; l < plan.layer_count(); ++l) {
-      const PlanLayer& layer = plan.layer(l);
-      per_sample += std::int64_t{layer.in_channels} * layer.out_channels * layer.taps;
-    }
-    return per_sample * samples;
-  }
+  std::int64_t multiply_adds_per_item() const { return plan.multiply_adds_per_sample() * samples; }
   void run(std::int64_t begin, std::int64_t end) const {
     for (std::int64_t s = begin; s < end; ++s) {
       std::byte* state = states + s * static_cast<std::int64_t>(plan.state_bytes());

@@ -13,36 +13,47 @@ namespace fxfast {
 namespace {
 
 constexpr char kMagic[8] = "fxfplan";
-constexpr std::uint32_t kPlanVersion = 1;
-// A whole number of time tiles of every kernel (48 and 24 samples), small enough that all lines
-// of a block stay in the second-level cache.
+constexpr std::uint32_t kPlanVersion = 2;
+// A whole number of time tiles of every kernel (48 and 24 samples), small enough that what a
+// block touches of all lines stays in the second-level cache.
 constexpr std::uint32_t kBlockSamples = 192;
-constexpr std::uint32_t kMaxLineSamples = 1u << 20;
+constexpr std::uint32_t kMaxStretchSamples = 1u << 20;
+
+void require(bool ok, const std::string& what) {
+  if (!ok) throw ModelError("plan: expected a whole and consistent plan, got " + what);
+}
 
 // The part of the layout that follows from the sizes: the same arithmetic packs a plan and
 // checks one, so a plan whose offsets differ by a byte is refused.
 class Layout {
  public:
-  Layout(std::uint32_t layer_count, std::uint32_t line_samples)
-      : line_samples_(line_samples),
-        plan_bytes_(
-            round_up(sizeof(PlanHeader) + layer_count * sizeof(PlanLayer), kCacheLineBytes)),
+  explicit Layout(const PlanHeader& header)
+      : header_(header),
+        plan_bytes_(round_up(sizeof(PlanHeader) + header.line_count * sizeof(PlanLine) +
+                                 header.op_count * sizeof(PlanOp),
+                             kCacheLineBytes)),
         state_bytes_(sizeof(StateHeader)) {}
 
-  // Sets the offsets and the stride of a layer whose sizes are set and within the limits.
-  void place(PlanLayer& layer) {
-    const std::uint64_t outs = layer.out_channels;
-    layer.weights_offset = take(plan_bytes_, outs * layer.in_channels * layer.taps);
-    layer.bias_offset = take(plan_bytes_, outs);
-    const bool slopes = static_cast<Activation>(layer.activation) == Activation::kPrelu;
-    layer.slopes_offset = slopes ? take(plan_bytes_, outs) : 0;
-    layer.line_stride = row_floats(layer.history_samples() + line_samples_);
-    layer.line_offset = take(state_bytes_, std::uint64_t{layer.line_stride} * layer.in_channels);
+  // Sets stride and offset of a line whose channels and history are set and within the limits.
+  void place(PlanLine& line) {
+    // A line without history starts anew with every block and stays in the first-level cache.
+    line.stride = row_floats(line.history == 0 ? header_.block_samples
+                                               : line.history + header_.stretch_samples);
+    line.offset = take(state_bytes_, std::uint64_t{line.stride} * line.channels);
   }
 
-  void finish(PlanHeader& header, std::uint32_t last_channels) {
-    header.output_line_offset =
-        take(state_bytes_, std::uint64_t{last_channels} * row_floats(header.block_samples));
+  // Sets the offsets of an operation whose sizes are set and within the limits.
+  void place(PlanOp& op) {
+    const bool is_conv = op.kind == static_cast<std::uint32_t>(OpKind::kConv);
+    const std::uint64_t outs = op.out_channels;
+    op.weights_offset = is_conv ? take(plan_bytes_, outs * op.in_channels * op.taps) : 0;
+    op.bias_offset = is_conv ? take(plan_bytes_, outs) : 0;
+    const int params = activation_params(static_cast<Activation>(op.activation),
+                                         static_cast<int>(op.out_channels));
+    op.params_offset = params == 0 ? 0 : take(plan_bytes_, static_cast<std::uint64_t>(params));
+  }
+
+  void finish(PlanHeader& header) const {
     header.plan_bytes = plan_bytes_;
     header.state_bytes = state_bytes_;
   }
@@ -62,7 +73,7 @@ class Layout {
     return (lines | 1u) * kLine;
   }
 
-  std::uint32_t line_samples_;
+  PlanHeader header_;
   std::uint64_t plan_bytes_;
   std::uint64_t state_bytes_;
 };
@@ -78,29 +89,136 @@ std::uint64_t fingerprint_of(const std::byte* bytes, std::size_t size) {
   return hash;
 }
 
-PlanLayer sizes_of(const ConvLayer& layer) {
-  PlanLayer out{};
-  out.in_channels = static_cast<std::uint32_t>(layer.in_channels);
-  out.out_channels = static_cast<std::uint32_t>(layer.out_channels);
-  out.taps = static_cast<std::uint32_t>(layer.taps);
-  out.dilation = static_cast<std::uint32_t>(layer.dilation);
-  out.activation = static_cast<std::uint32_t>(layer.activation);
+void check_header(const PlanHeader& head) {
+  require(std::memcmp(head.magic, kMagic, sizeof(kMagic)) == 0, "other bytes");
+  require(head.version == kPlanVersion, "another format version");
+  require(head.line_count >= 1 && head.line_count <= kMaxLines, "a bad line count");
+  require(head.op_count >= 1 && head.op_count <= kMaxOps, "a bad operation count");
+  require(head.output_line < head.line_count, "an output line beyond the lines");
+  require(head.block_samples >= 1 && head.block_samples <= head.stretch_samples &&
+              head.stretch_samples <= kMaxStretchSamples,
+          "bad block sizes");
+  require(head.receptive_field >= 1 && head.receptive_field <= kMaxReceptiveField,
+          "a receptive field beyond the limit");
+}
+
+void check_line(const PlanLine& line) {
+  require(line.channels >= 1 && line.channels <= kMaxChannels, "bad channels of a line");
+  require(line.history < kMaxReceptiveField, "a history beyond the limit");
+}
+
+void check_conv_sizes(const PlanOp& op) {
+  require(op.in_channels >= 1 && op.in_channels <= kMaxChannels, "bad input channels");
+  require(op.taps >= 1 && op.dilation >= 1, "zero taps or dilation");
+  require(std::uint64_t{op.taps - 1} * op.dilation < kMaxReceptiveField,
+          "a history beyond the limit");
+  const std::uint64_t per_tap = std::uint64_t{op.in_channels} * op.out_channels;
+  require(per_tap * op.taps <= kMaxParameters, "more parameters than the limit");
+}
+
+void check_op_sizes(const PlanOp& op) {
+  require(op.kind < kOpKindCount && op.activation < kActivationCount && op.combine < kCombineCount,
+          "an unknown operation");
+  require(op.out_channels >= 1 && op.out_channels <= kMaxChannels, "bad output channels");
+  if (op.kind == static_cast<std::uint32_t>(OpKind::kConv)) {
+    check_conv_sizes(op);
+  } else {
+    require(op.in_channels == 0 && op.taps == 1 && op.dilation == 1, "sizes of another operation");
+  }
+}
+
+// `line_of(i)` gives line i. An operand lies inside its line, and so does the history it reads.
+template <typename LineOf>
+void check_operands(const PlanOp& op, std::uint32_t line_count, const LineOf& line_of) {
+  const auto check = [&](const Operand& operand, std::uint32_t channels, std::uint32_t history,
+                         const char* name) {
+    require(operand.line < line_count, std::string(name) + " beyond the lines");
+    const PlanLine& line = line_of(operand.line);
+    require(operand.first <= line.channels && channels <= line.channels - operand.first,
+            std::string(name) + " beyond the channels of its line");
+    require(history <= line.history, std::string(name) + " with more history than its line");
+  };
+  const auto absent = [&](const Operand& operand, const char* name) {
+    require(operand.line == kNoLine && operand.first == 0, std::string(name) + " without use");
+  };
+  const auto kind = static_cast<OpKind>(op.kind);
+  const bool is_conv = kind == OpKind::kConv;
+  check(op.a, is_conv ? op.in_channels : op.out_channels, is_conv ? op.history_samples() : 0,
+        "operand a");
+  check(op.output, op.out_channels, 0, "an output");
+  // A tile reads whole rows of its input while others of the output are written already.
+  require(!is_conv || op.a.line != op.output.line, "a convolution in place");
+  const bool has_b = is_conv ? op.b.line != kNoLine : kind == OpKind::kCombine;
+  const bool has_c = kind == OpKind::kCombine && reads_c(static_cast<Combine>(op.combine));
+  has_b ? check(op.b, op.out_channels, 0, "operand b") : absent(op.b, "operand b");
+  has_c ? check(op.c, op.out_channels, 0, "operand c") : absent(op.c, "operand c");
+}
+
+PlanOp sizes_of(const Op& op) {
+  const bool is_conv = op.kind == OpKind::kConv;
+  PlanOp out{};
+  out.kind = static_cast<std::uint32_t>(op.kind);
+  out.activation = static_cast<std::uint32_t>(op.activation);
+  out.combine = static_cast<std::uint32_t>(op.combine);
+  out.in_channels = is_conv ? static_cast<std::uint32_t>(op.in_channels) : 0;
+  out.out_channels = static_cast<std::uint32_t>(op.out_channels);
+  out.taps = static_cast<std::uint32_t>(op.taps);
+  out.dilation = static_cast<std::uint32_t>(op.dilation);
+  out.a = op.a;
+  out.b = op.b;
+  out.c = op.c;
+  out.output = op.output;
   return out;
 }
 
-void require(bool ok, const char* what) {
-  if (!ok) throw ModelError(std::string("plan: expected a whole and consistent plan, got ") + what);
+std::vector<PlanLine> lines_of(const Program& program) {
+  std::vector<PlanLine> lines(program.line_channels.size());
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    lines[i].channels = static_cast<std::uint32_t>(program.line_channels[i]);
+  }
+  for (const Op& op : program.ops) {
+    if (op.kind != OpKind::kConv || op.a.line >= lines.size()) continue;
+    std::uint32_t& history = lines[op.a.line].history;
+    history = std::max(history, static_cast<std::uint32_t>(op.history_samples()));
+  }
+  return lines;
 }
 
-void check_sizes(const PlanLayer& layer, std::uint32_t channels) {
-  require(layer.in_channels == channels, "input channels that do not fit");
-  require(layer.out_channels >= 1 && layer.out_channels <= kMaxChannels, "bad output channels");
-  require(layer.taps >= 1 && layer.dilation >= 1, "zero taps or dilation");
-  require(std::uint64_t{layer.taps - 1} * layer.dilation < kMaxReceptiveField,
-          "a receptive field beyond the limit");
-  const std::uint64_t per_tap = std::uint64_t{layer.in_channels} * layer.out_channels;
-  require(per_tap * layer.taps <= kMaxParameters, "more parameters than the limit");
-  require(layer.activation < kActivationCount, "an unknown activation");
+// How far back each line depends on the input, in the order of the operations; also sees that
+// nothing is read before it is written.
+std::int64_t receptive_field_of(const Program& program) {
+  std::vector<std::int64_t> reach(program.line_channels.size(), -1);
+  reach[0] = 0;
+  for (std::size_t i = 0; i < program.ops.size(); ++i) {
+    const Op& op = program.ops[i];
+    std::int64_t longest = 0;
+    const auto read = [&](const Operand& operand, std::int64_t history) {
+      if (operand.line == kNoLine) return;
+      require(reach[operand.line] >= 0,
+              "a line that ops[" + std::to_string(i) + "] reads before it is written");
+      longest = std::max(longest, reach[operand.line] + history);
+    };
+    read(op.a, op.history_samples());
+    read(op.b, 0);
+    read(op.c, 0);
+    reach[op.output.line] = std::max(reach[op.output.line], longest);
+  }
+  require(reach[program.output_line] >= 0, "an output line that is never written");
+  return 1 + reach[program.output_line];
+}
+
+void pack_op(const Op& op, const PlanOp& placed, std::byte* plan) {
+  const auto floats = [&](std::uint64_t offset) { return reinterpret_cast<float*>(plan + offset); };
+  if (op.kind == OpKind::kConv) {
+    const std::ptrdiff_t taps = op.taps;
+    pack_weights({op.weight.data(), op.out_channels, op.in_channels, op.taps, op.in_channels * taps,
+                  taps, 1},
+                 floats(placed.weights_offset));
+    std::copy(op.bias.begin(), op.bias.end(), floats(placed.bias_offset));
+  }
+  if (!op.params.empty()) {
+    std::copy(op.params.begin(), op.params.end(), floats(placed.params_offset));
+  }
 }
 
 }  // namespace
@@ -109,84 +227,91 @@ PlanView::PlanView(const std::byte* bytes, std::size_t size) : bytes_(bytes) {
   require(size >= sizeof(PlanHeader), "too few bytes");
   require(reinterpret_cast<std::uintptr_t>(bytes) % alignof(PlanHeader) == 0, "unaligned bytes");
   const PlanHeader& head = header();
-  require(std::memcmp(head.magic, kMagic, sizeof(kMagic)) == 0, "other bytes");
-  require(head.version == kPlanVersion, "another format version");
-  require(head.layer_count >= 1 && head.layer_count <= kMaxLayers, "a bad layer count");
-  require(size >= sizeof(PlanHeader) + head.layer_count * sizeof(PlanLayer), "too few bytes");
-  require(head.block_samples >= 1 && head.block_samples <= head.line_samples &&
-              head.line_samples <= kMaxLineSamples,
-          "bad block sizes");
-  Layout layout(head.layer_count, head.line_samples);
-  std::uint32_t channels = 1;
-  for (std::size_t i = 0; i < head.layer_count; ++i) {
-    check_sizes(layer(i), channels);
-    PlanLayer expected = layer(i);
+  check_header(head);
+  require(size >= sizeof(PlanHeader) + head.line_count * sizeof(PlanLine) +
+                      head.op_count * sizeof(PlanOp),
+          "too few bytes");
+  Layout layout(head);
+  for (std::size_t i = 0; i < line_count(); ++i) {
+    check_line(line(i));
+    PlanLine expected = line(i);
     layout.place(expected);
-    require(std::memcmp(&expected, &layer(i), sizeof(PlanLayer)) == 0, "offsets that do not fit");
-    channels = expected.out_channels;
+    require(std::memcmp(&expected, &line(i), sizeof(PlanLine)) == 0, "lines that do not fit");
   }
-  require(channels == 1, "more than one output channel");
+  require(line(0).channels == 1 && line(head.output_line).channels == 1,
+          "more than one channel in or out");
+  for (std::size_t i = 0; i < op_count(); ++i) {
+    check_op_sizes(op(i));
+    check_operands(op(i), head.line_count,
+                   [this](std::uint32_t l) -> const PlanLine& { return line(l); });
+    PlanOp expected = op(i);
+    layout.place(expected);
+    require(std::memcmp(&expected, &op(i), sizeof(PlanOp)) == 0, "offsets that do not fit");
+  }
   PlanHeader expected = head;
-  layout.finish(expected, channels);
+  layout.finish(expected);
   require(std::memcmp(&expected, &head, sizeof(PlanHeader)) == 0, "totals that do not fit");
   require(head.plan_bytes == size, "another number of bytes than it says");
   require(head.state_bytes <= kMaxStateBytes, "a state beyond the limit");
 }
 
-std::int64_t PlanView::receptive_field() const {
-  std::int64_t samples = 1;
-  for (std::size_t i = 0; i < layer_count(); ++i) samples += layer(i).history_samples();
-  return samples;
+std::int64_t PlanView::multiply_adds_per_sample() const {
+  std::int64_t total = 0;
+  for (std::size_t i = 0; i < op_count(); ++i) {
+    if (op(i).kind != static_cast<std::uint32_t>(OpKind::kConv)) continue;
+    total += std::int64_t{op(i).in_channels} * op(i).out_channels * op(i).taps;
+  }
+  return total;
 }
 
-AlignedBuffer pack_plan(const ModelGraph& graph) {
-  validate(graph);
-  std::int64_t longest_history = 0;
-  for (const ConvLayer& layer : graph.layers) {
-    longest_history = std::max(longest_history, layer.history_samples());
-  }
+AlignedBuffer pack_plan(const Program& program) {
+  validate(program);
+  std::vector<PlanLine> lines = lines_of(program);
+  std::uint32_t longest = 0;
+  for (const PlanLine& line : lines) longest = std::max(longest, line.history);
   PlanHeader header{};
   std::memcpy(header.magic, kMagic, sizeof(kMagic));
   header.version = kPlanVersion;
-  header.layer_count = static_cast<std::uint32_t>(graph.layers.size());
-  header.skip = graph.skip ? 1 : 0;
+  header.line_count = static_cast<std::uint32_t>(lines.size());
+  header.op_count = static_cast<std::uint32_t>(program.ops.size());
+  header.output_line = program.output_line;
   header.block_samples = kBlockSamples;
-  // Longer lines move their history back less often, shorter ones stay in cache.
-  const auto stretch = std::clamp<std::int64_t>(longest_history, kBlockSamples, 4 * kBlockSamples);
-  header.line_samples = static_cast<std::uint32_t>(round_up(stretch, kBlockSamples));
-
-  Layout layout(header.layer_count, header.line_samples);
-  std::vector<PlanLayer> layers;
-  for (const ConvLayer& layer : graph.layers) {
-    layers.push_back(sizes_of(layer));
-    layout.place(layers.back());
+  // Longer stretches move the history back less often, shorter ones stay in cache.
+  header.stretch_samples = static_cast<std::uint32_t>(
+      round_up(std::clamp(longest, kBlockSamples, 4 * kBlockSamples), kBlockSamples));
+  std::vector<PlanOp> ops;
+  for (const Op& op : program.ops) {
+    ops.push_back(sizes_of(op));
+    check_operands(ops.back(), header.line_count,
+                   [&](std::uint32_t l) -> const PlanLine& { return lines[l]; });
   }
-  layout.finish(header, layers.back().out_channels);
+  require(header.output_line < lines.size(), "an output line beyond the lines");
+  require(lines[0].channels == 1 && lines[header.output_line].channels == 1,
+          "more than one channel in or out");
+  const std::int64_t field = receptive_field_of(program);
+  if (field > kMaxReceptiveField) {
+    throw ModelError("receptive field: expected at most " + std::to_string(kMaxReceptiveField) +
+                     " samples, got " + std::to_string(field));
+  }
+  header.receptive_field = static_cast<std::uint64_t>(field);
+
+  Layout layout(header);
+  for (PlanLine& line : lines) layout.place(line);
+  for (PlanOp& op : ops) layout.place(op);
+  layout.finish(header);
   if (header.state_bytes > kMaxStateBytes) {
     throw ModelError("state of one stream: expected at most " + std::to_string(kMaxStateBytes) +
                      " bytes, got " + std::to_string(header.state_bytes));
   }
 
   AlignedBuffer plan(header.plan_bytes);
-  std::byte* bytes = plan.data();
-  std::memcpy(bytes + sizeof(PlanHeader), layers.data(), layers.size() * sizeof(PlanLayer));
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const ConvLayer& layer = graph.layers[i];
-    auto floats = [&](std::uint64_t offset) { return reinterpret_cast<float*>(bytes + offset); };
-    const std::ptrdiff_t taps = layer.taps;
-    pack_weights({layer.weight.data(), layer.out_channels, layer.in_channels, layer.taps,
-                  layer.in_channels * taps, taps, 1},
-                 floats(layers[i].weights_offset));
-    std::copy(layer.bias.begin(), layer.bias.end(), floats(layers[i].bias_offset));
-    if (layer.activation == Activation::kPrelu) {
-      for (int o = 0; o < layer.out_channels; ++o) {
-        floats(layers[i].slopes_offset)[o] = layer.slopes[layer.slopes.size() == 1 ? 0 : o];
-      }
-    }
-  }
+  std::byte* tables = plan.data() + sizeof(PlanHeader);
+  std::memcpy(tables, lines.data(), lines.size() * sizeof(PlanLine));
+  std::memcpy(tables + lines.size() * sizeof(PlanLine), ops.data(), ops.size() * sizeof(PlanOp));
+  for (std::size_t i = 0; i < ops.size(); ++i) pack_op(program.ops[i], ops[i], plan.data());
   header.fingerprint =
-      fingerprint_of(bytes + sizeof(PlanHeader), header.plan_bytes - sizeof(PlanHeader));
-  std::memcpy(bytes, &header, sizeof(header));
+      fingerprint_of(plan.data() + sizeof(PlanHeader), header.plan_bytes - sizeof(PlanHeader));
+  std::memcpy(plan.data(), &header, sizeof(header));
   return plan;
 }
 

@@ -51,64 +51,101 @@ void move_row_back(float* row, std::uint32_t from, std::uint32_t samples) noexce
 }
 
 void move_history_back(const PlanView& plan, std::byte* state, std::uint32_t position) noexcept {
-  for (std::size_t l = 0; l < plan.layer_count(); ++l) {
-    const PlanLayer& layer = plan.layer(l);
-    float* row = line_at(state, layer.line_offset);
-    for (std::uint32_t c = 0; c < layer.in_channels; ++c, row += layer.line_stride) {
-      move_row_back(row, position, layer.history_samples());
+  for (std::size_t l = 0; l < plan.line_count(); ++l) {
+    const PlanLine& line = plan.line(l);
+    if (line.history == 0) continue;
+    float* row = line_at(state, line.offset);
+    for (std::uint32_t c = 0; c < line.channels; ++c, row += line.stride) {
+      move_row_back(row, position, line.history);
     }
   }
 }
 
-ConvTask layer_task(const PlanView& plan, std::size_t l, std::byte* state,
-                    std::uint32_t position) noexcept {
-  const PlanLayer& layer = plan.layer(l);
-  ConvTask task;
-  task.input = line_at(state, layer.line_offset) + position;
-  task.input_stride = layer.line_stride;
-  if (l + 1 < plan.layer_count()) {
-    const PlanLayer& next = plan.layer(l + 1);
-    task.output = line_at(state, next.line_offset) + next.history_samples() + position;
-    task.output_stride = next.line_stride;
-  } else {
-    task.output = line_at(state, plan.header().output_line_offset);
-    task.output_stride = 0;
+// One pass over all operations for samples that follow `position` samples of the stretch.
+class Pass {
+ public:
+  Pass(const PlanView& plan, const KernelTable& kernels, std::byte* state, std::uint32_t position,
+       std::uint32_t samples) noexcept
+      : plan_(plan),
+        kernels_(kernels),
+        state_(state),
+        position_(position),
+        samples_(static_cast<int>(samples)) {}
+
+  // The first of this pass's samples in the first row of an operand.
+  float* rows(const Operand& operand) const noexcept {
+    if (operand.line == kNoLine) return nullptr;
+    const PlanLine& line = plan_.line(operand.line);
+    const std::uint32_t now = line.history == 0 ? 0 : line.history + position_;
+    return line_at(state_, line.offset) + std::size_t{operand.first} * line.stride + now;
   }
-  task.weights = plan.floats(layer.weights_offset);
-  task.bias = plan.floats(layer.bias_offset);
-  task.slopes = layer.slopes_offset == 0 ? nullptr : plan.floats(layer.slopes_offset);
-  task.in_channels = static_cast<int>(layer.in_channels);
-  task.out_channels = static_cast<int>(layer.out_channels);
-  task.taps = static_cast<int>(layer.taps);
-  task.dilation = static_cast<int>(layer.dilation);
-  task.activation = static_cast<Activation>(layer.activation);
-  return task;
-}
+
+  void run(const PlanOp& op) const noexcept {
+    switch (static_cast<OpKind>(op.kind)) {
+      case OpKind::kConv: return conv(op);
+      case OpKind::kActivate: return activate(op);
+      case OpKind::kCombine: return combine(op);
+    }
+  }
+
+ private:
+  std::ptrdiff_t stride(const Operand& operand) const noexcept {
+    return operand.line == kNoLine ? 0 : plan_.line(operand.line).stride;
+  }
+
+  void conv(const PlanOp& op) const noexcept {
+    ConvTask task;
+    task.input = rows(op.a) - op.history_samples();
+    task.output = rows(op.output);
+    task.add = rows(op.b);
+    task.weights = plan_.floats(op.weights_offset);
+    task.bias = plan_.floats(op.bias_offset);
+    task.params = plan_.floats(op.params_offset);
+    task.input_stride = stride(op.a);
+    task.output_stride = stride(op.output);
+    task.add_stride = stride(op.b);
+    task.in_channels = static_cast<int>(op.in_channels);
+    task.out_channels = static_cast<int>(op.out_channels);
+    task.taps = static_cast<int>(op.taps);
+    task.dilation = static_cast<int>(op.dilation);
+    task.samples = samples_;
+    task.activation = static_cast<Activation>(op.activation);
+    kernels_.conv(task);
+  }
+
+  void activate(const PlanOp& op) const noexcept {
+    kernels_.activate({rows(op.a), rows(op.output), plan_.floats(op.params_offset), stride(op.a),
+                       stride(op.output), static_cast<int>(op.out_channels), samples_,
+                       static_cast<Activation>(op.activation)});
+  }
+
+  void combine(const PlanOp& op) const noexcept {
+    kernels_.combine({rows(op.a), rows(op.b), rows(op.c), rows(op.output), stride(op.a),
+                      stride(op.b), stride(op.c), stride(op.output),
+                      static_cast<int>(op.out_channels), samples_,
+                      static_cast<Combine>(op.combine)});
+  }
+
+  const PlanView& plan_;
+  const KernelTable& kernels_;
+  std::byte* state_;
+  std::uint32_t position_;
+  int samples_;
+};
 
 void run_piece(const PlanView& plan, const KernelTable& kernels, std::byte* state,
                const float* input, float* output, std::uint32_t samples) noexcept {
   const PlanHeader& header = plan.header();
   auto* state_header = reinterpret_cast<StateHeader*>(state);
-  if (state_header->position + samples > header.line_samples) {
+  if (state_header->position + samples > header.stretch_samples) {
     move_history_back(plan, state, state_header->position);
     state_header->position = 0;
   }
-  const std::uint32_t position = state_header->position;
-  const PlanLayer& first = plan.layer(0);
-  float* line = line_at(state, first.line_offset) + first.history_samples() + position;
-  std::memcpy(line, input, samples * sizeof(float));
-  for (std::size_t l = 0; l < plan.layer_count(); ++l) {
-    ConvTask task = layer_task(plan, l, state, position);
-    task.samples = static_cast<int>(samples);
-    kernels.conv(task);
-  }
-  const float* result = line_at(state, header.output_line_offset);
-  if (header.skip != 0) {
-    for (std::uint32_t t = 0; t < samples; ++t) output[t] = result[t] + line[t];
-  } else {
-    std::memcpy(output, result, samples * sizeof(float));
-  }
-  state_header->position = position + samples;
+  const Pass pass(plan, kernels, state, state_header->position, samples);
+  std::memcpy(pass.rows({0, 0}), input, samples * sizeof(float));
+  for (std::size_t i = 0; i < plan.op_count(); ++i) pass.run(plan.op(i));
+  std::memcpy(output, pass.rows({header.output_line, 0}), samples * sizeof(float));
+  state_header->position += samples;
 }
 
 }  // namespace

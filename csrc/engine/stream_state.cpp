@@ -32,9 +32,9 @@ void check_state(const PlanView& plan, const std::byte* state, std::size_t bytes
   if (header.fingerprint != plan.header().fingerprint) {
     throw InputError("state: expected the state of this plan, got another plan's or no state");
   }
-  if (header.position > plan.header().line_samples) {
+  if (header.position > plan.header().stretch_samples) {
     throw InputError("state: expected a position up to " +
-                     std::to_string(plan.header().line_samples) + ", got " +
+                     std::to_string(plan.header().stretch_samples) + ", got " +
                      std::to_string(header.position));
   }
 }

@@ -1,8 +1,9 @@
 // The history of one stream: plain bytes, so that it can be a tensor, be saved and restored.
 //
-// Layout: StateHeader | per layer its input line | the output line. A line has one row per
-// channel; `position` samples of the current stretch follow `history` older samples, and when a
-// line is full the newest history moves back to its start (amortised, no ring to wrap around).
+// Layout: StateHeader | the lines. A line has one row per channel; `position` samples of the
+// current stretch follow the history, and when a stretch is full the newest history moves back to
+// the start of its row (amortised, no ring to wrap around). A line whose history nobody reads
+// holds the current block only.
 #pragma once
 
 #include <cstddef>

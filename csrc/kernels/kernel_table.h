@@ -29,30 +29,81 @@ constexpr int kMaxVectorFloats = 16;
 enum class Activation : std::uint32_t {
   kNone = 0,
   kRelu = 1,
-  kPrelu = 2,  // x > 0 ? x : slopes[channel] * x; also carries LeakyReLU
+  kPrelu = 2,  // x > 0 ? x : params[channel] * x; also carries LeakyReLU
   kTanh = 3,
   kSigmoid = 4,
+  kHardtanh = 5,
+  kFasttanh = 6,  // the rational approximation that the reference engine of .nam models has
+  kSilu = 7,
+  kHardswish = 8,
+  kLeakyHardtanh = 9,  // params: low, high, slope below low, slope above high
+  kSoftsign = 10,
 };
-constexpr std::uint32_t kActivationCount = 5;
+constexpr std::uint32_t kActivationCount = 11;
 
-// y[o][t] = act(bias[o] + sum_{k,i} w[o][i][k] * x[i][t + k * dilation]), t in [0, samples).
-// `input` points at the oldest sample that output sample 0 reads. Rows of `input` hold
-// samples + (taps - 1) * dilation valid values; up to kMaxVectorFloats - 1 more are read, and
-// as many more of `output` are written with values that mean nothing.
+// How many parameters an activation of so many channels has.
+constexpr int activation_params(Activation activation, int channels) {
+  if (activation == Activation::kPrelu) return channels;
+  return activation == Activation::kLeakyHardtanh ? 4 : 0;
+}
+
+// y[o][t] = act(bias[o] + add[o][t] + sum_{k,i} w[o][i][k] * x[i][t + k * dilation]),
+// t in [0, samples). `input` points at the oldest sample that output sample 0 reads. Rows of
+// `input` hold samples + (taps - 1) * dilation valid values; up to kMaxVectorFloats - 1 more are
+// read, and as many more of `output` are written with values that mean nothing. `add` is nullptr
+// for none, and may be `output`: then the sum goes on where an earlier one ended.
 struct ConvTask {
   const float* input;
   float* output;
+  const float* add;
   const float* weights;  // packed
   const float* bias;     // out_channels values
-  const float* slopes;   // out_channels values, only for kPrelu
+  const float* params;   // of the activation
   std::ptrdiff_t input_stride;
   std::ptrdiff_t output_stride;
+  std::ptrdiff_t add_stride;
   int in_channels;
   int out_channels;
   int taps;
   int dilation;
   int samples;
   Activation activation;
+};
+
+// y = act(x), row by row; `output` may be `input`. Rows have the slack of ConvTask.
+struct ActivateTask {
+  const float* input;
+  float* output;
+  const float* params;
+  std::ptrdiff_t input_stride;
+  std::ptrdiff_t output_stride;
+  int channels;
+  int samples;
+  Activation activation;
+};
+
+enum class Combine : std::uint32_t {
+  kAdd = 0,         // a + b
+  kMultiply = 1,    // a * b
+  kScaleShift = 2,  // a * b + c
+  kBlend = 3,       // a * b + c * (1 - b)
+};
+constexpr std::uint32_t kCombineCount = 4;
+constexpr bool reads_c(Combine combine) { return combine >= Combine::kScaleShift; }
+
+// y = a combined with b and c, row by row; `output` may be any of them.
+struct CombineTask {
+  const float* a;
+  const float* b;
+  const float* c;
+  float* output;
+  std::ptrdiff_t a_stride;
+  std::ptrdiff_t b_stride;
+  std::ptrdiff_t c_stride;
+  std::ptrdiff_t output_stride;
+  int channels;
+  int samples;
+  Combine combine;
 };
 
 // The gradient of a convolution for its weights, over stretches of time:
@@ -86,6 +137,8 @@ struct KernelTable {
   // Every output sample is summed in one order, whatever `samples` is and wherever the sample
   // stands in the task: splitting a task over time changes no bit.
   void (*conv)(const ConvTask& task) noexcept;
+  void (*activate)(const ActivateTask& task) noexcept;
+  void (*combine)(const CombineTask& task) noexcept;
   void (*conv_weight_grad)(const WeightGradTask& task) noexcept;
   // Runs `rounds` rounds of independent multiply-adds in registers; returns how many
   // floating-point operations that were (a multiply-add counts two). For measuring the peak.

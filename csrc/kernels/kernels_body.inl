@@ -44,8 +44,9 @@ struct Tile {
   const float* weights;  // first channel of the tile in its panel
   const float* bias;
   const float* slopes;
+  const float* add;  // or nullptr
   float* output;
-  std::ptrdiff_t input_stride, output_stride, tap_stride, panel_channels;
+  std::ptrdiff_t input_stride, output_stride, add_stride, tap_stride, panel_channels;
   int taps, in_channels;
 };
 
@@ -78,6 +79,13 @@ __attribute__((noinline)) void conv_tile(const Tile& tile) {
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 12
     for (int n = 0; n < kWidth; ++n) sum[m][n] = broadcast(tile.bias[m]);
+  }
+  if (tile.add != nullptr) {
+#pragma GCC unroll 12
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 12
+      for (int n = 0; n < kWidth; ++n) sum[m][n] += load(tile.add + m * tile.add_stride + n * kVec);
+    }
   }
   const float* w = tile.weights;
   const float* tap_input = tile.input;
@@ -149,6 +157,7 @@ void conv_rows(Tile tile, int samples) {
     conv_tile<kRows, kWidth, kEpilogue>(tile);
     tile.input += kWidth * kVec;
     tile.output += kWidth * kVec;
+    if (tile.add != nullptr) tile.add += kWidth * kVec;
   }
   if constexpr (kWidth > 1) conv_tail<kRows, kWidth - 1, kEpilogue>(tile, vectors);
 }
@@ -165,8 +174,11 @@ FXFAST_INLINE void conv_any_rows(const Tile& tile, int rows, int samples) {
 // One block of a layer of one output channel, its taps in the place of channels: as many taps at
 // once as fit a tile and whose shifts fit the buffer.
 template <Epilogue kEpilogue>
-void conv_taps_block(const ConvTask& task, const float* input, float* output, int samples) {
+void conv_taps_block(const ConvTask& task, int start, int samples) {
   constexpr int kMaxSpan = 64;
+  const float* input = task.input + start;
+  const float* add = task.add == nullptr ? nullptr : task.add + start;
+  float* output = task.output + start;
   constexpr int kRowFloats = kTapsBlock + kMaxSpan + 2 * kVec;
   static const float no_bias[kMaxRows] = {};
   float z[kMaxRows * kRowFloats];
@@ -183,6 +195,7 @@ void conv_taps_block(const ConvTask& task, const float* input, float* output, in
     tile.weights = task.weights + (std::ptrdiff_t)first * task.in_channels + (k - first);
     tile.bias = no_bias;
     tile.slopes = nullptr;
+    tile.add = nullptr;
     tile.output = z;
     tile.input_stride = task.input_stride;
     tile.output_stride = kRowFloats;
@@ -194,8 +207,9 @@ void conv_taps_block(const ConvTask& task, const float* input, float* output, in
     const bool is_last = k + rows == task.taps;
     for (int t = 0; t < samples; t += kVec) {
       Vec sum = k == 0 ? broadcast(task.bias[0]) : load(output + t);
+      if (k == 0 && add != nullptr) sum += load(add + t);
       for (int m = 0; m < rows; ++m) sum += load(z + m * kRowFloats + m * task.dilation + t);
-      if (is_last) sum = finish<kEpilogue>(sum, task.slopes);
+      if (is_last) sum = finish<kEpilogue>(sum, task.params);
       store(output + t, sum);
     }
   }
@@ -205,8 +219,7 @@ template <Epilogue kEpilogue>
 void conv_taps(const ConvTask& task) noexcept {
   for (int t = 0; t < task.samples; t += kTapsBlock) {
     const int left = task.samples - t;
-    conv_taps_block<kEpilogue>(task, task.input + t, task.output + t,
-                               left < kTapsBlock ? left : kTapsBlock);
+    conv_taps_block<kEpilogue>(task, t, left < kTapsBlock ? left : kTapsBlock);
   }
 }
 
@@ -225,6 +238,7 @@ void conv_panels(const ConvTask& task) noexcept {
   tile.tap_stride = single ? 0 : task.dilation;
   tile.taps = single ? 1 : task.taps;
   tile.output_stride = task.output_stride;
+  tile.add_stride = task.add_stride;
   tile.input = task.input;
   for (int first = 0; first < task.out_channels; first += kPanelChannels) {
     const int left = task.out_channels - first;
@@ -234,30 +248,25 @@ void conv_panels(const ConvTask& task) noexcept {
       const int rows = panel - row < kMaxRows ? panel - row : kMaxRows;
       tile.weights = task.weights + first * terms + row;
       tile.bias = task.bias + first + row;
-      tile.slopes = kEpilogue == Epilogue::kPrelu ? task.slopes + first + row : nullptr;
+      tile.slopes = kEpilogue == Epilogue::kPrelu ? task.params + first + row : nullptr;
+      tile.add = task.add == nullptr ? nullptr : task.add + (first + row) * task.add_stride;
       tile.output = task.output + (first + row) * task.output_stride;
       conv_any_rows<kMaxRows, kEpilogue>(tile, rows, task.samples);
     }
   }
 }
 
-template <Vec (*kFunction)(Vec)>
-void map_rows(const ConvTask& task) noexcept {
-  for (int m = 0; m < task.out_channels; ++m) {
-    float* row = task.output + m * task.output_stride;
-    for (int t = 0; t < task.samples; t += kVec) store(row + t, kFunction(load(row + t)));
-  }
-}
+void activate(const ActivateTask& task) noexcept;
 
+// The cheap activations end the sums while they are in registers; the others are a second pass
+// over rows that are still in the first-level cache.
 void conv(const ConvTask& task) noexcept {
-  switch (task.activation) {
-    case Activation::kNone: return conv_panels<Epilogue::kNone>(task);
-    case Activation::kRelu: return conv_panels<Epilogue::kRelu>(task);
-    case Activation::kPrelu: return conv_panels<Epilogue::kPrelu>(task);
-    case Activation::kTanh: conv_panels<Epilogue::kNone>(task); return map_rows<tanh_of>(task);
-    case Activation::kSigmoid:
-      conv_panels<Epilogue::kNone>(task);
-      return map_rows<sigmoid_of>(task);
+  if (task.activation == Activation::kRelu) return conv_panels<Epilogue::kRelu>(task);
+  if (task.activation == Activation::kPrelu) return conv_panels<Epilogue::kPrelu>(task);
+  conv_panels<Epilogue::kNone>(task);
+  if (task.activation != Activation::kNone) {
+    activate({task.output, task.output, task.params, task.output_stride, task.output_stride,
+              task.out_channels, task.samples, task.activation});
   }
 }
 

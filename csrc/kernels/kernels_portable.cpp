@@ -10,14 +10,15 @@ namespace fxfast {
 namespace {
 
 #include "kernels/kernels_body.inl"
+#include "kernels/rows_body.inl"
 #include "kernels/weight_grad_body.inl"
 
 }  // namespace
 
 const KernelTable& portable_kernels() {
   static constexpr KernelTable table = {
-      "portable",     Requires::kNone,       FXFAST_VECTOR_FLOATS,
-      portable::conv, portable::weight_grad, portable::multiply_add_burst};
+      "portable",         Requires::kNone,   FXFAST_VECTOR_FLOATS,  portable::conv,
+      portable::activate, portable::combine, portable::weight_grad, portable::multiply_add_burst};
   return table;
 }
 

@@ -1,5 +1,6 @@
 // The reference: plain loops, sums in double, functions from the C library. It is the truth
 // that the fused kernels are tested against, and it runs wherever they do.
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/kernel_table.h"
@@ -7,15 +8,65 @@
 namespace fxfast {
 namespace {
 
-double activate(Activation activation, double x, const float* slope) {
+double fasttanh(double x) {
+  const double ax = std::abs(x), x2 = x * x;
+  const double over = x * (2.45550750702956 + 2.45550750702956 * ax +
+                           (0.893229853513558 + 0.821226666969744 * ax) * x2);
+  const double under =
+      2.44506634652299 + (2.44506634652299 + x2) * std::abs(x + 0.814642734961073 * x * ax);
+  return over / under;
+}
+
+// `params` are those of the channel (kPrelu) or of the layer.
+double activated(Activation activation, double x, const float* params) {
+  const auto param = [&](int i) { return static_cast<double>(params[i]); };
   switch (activation) {
     case Activation::kNone: return x;
     case Activation::kRelu: return x > 0.0 ? x : 0.0;
-    case Activation::kPrelu: return x > 0.0 ? x : x * static_cast<double>(*slope);
+    case Activation::kPrelu: return x > 0.0 ? x : x * param(0);
     case Activation::kTanh: return std::tanh(x);
     case Activation::kSigmoid: return 1.0 / (1.0 + std::exp(-x));
+    case Activation::kHardtanh: return std::clamp(x, -1.0, 1.0);
+    case Activation::kFasttanh: return fasttanh(x);
+    case Activation::kSilu: return x / (1.0 + std::exp(-x));
+    case Activation::kHardswish: return x * std::clamp(x + 3.0, 0.0, 6.0) / 6.0;
+    case Activation::kLeakyHardtanh:
+      if (x < param(0)) return (x - param(0)) * param(2) + param(0);
+      return x > param(1) ? (x - param(1)) * param(3) + param(1) : x;
+    case Activation::kSoftsign: return x / (1.0 + std::abs(x));
   }
   return x;
+}
+
+const float* channel_params(Activation activation, const float* params, int channel) {
+  return activation == Activation::kPrelu ? params + channel : params;
+}
+
+void activate(const ActivateTask& task) noexcept {
+  for (int m = 0; m < task.channels; ++m) {
+    const float* params = channel_params(task.activation, task.params, m);
+    for (int t = 0; t < task.samples; ++t) {
+      const auto x = static_cast<double>(task.input[m * task.input_stride + t]);
+      task.output[m * task.output_stride + t] =
+          static_cast<float>(activated(task.activation, x, params));
+    }
+  }
+}
+
+void combine(const CombineTask& task) noexcept {
+  for (int m = 0; m < task.channels; ++m) {
+    for (int t = 0; t < task.samples; ++t) {
+      const auto a = static_cast<double>(task.a[m * task.a_stride + t]);
+      const auto b = static_cast<double>(task.b[m * task.b_stride + t]);
+      const bool has_c = reads_c(task.combine);
+      const double c = has_c ? static_cast<double>(task.c[m * task.c_stride + t]) : 0.0;
+      double y = a + b;
+      if (task.combine == Combine::kMultiply) y = a * b;
+      if (task.combine == Combine::kScaleShift) y = a * b + c;
+      if (task.combine == Combine::kBlend) y = a * b + c * (1.0 - b);
+      task.output[m * task.output_stride + t] = static_cast<float>(y);
+    }
+  }
 }
 
 // Where the packed weight of channel o of `outs` and tap k of `taps` stands (kernel_table.h).
@@ -37,6 +88,7 @@ void conv(const ConvTask& task) noexcept {
   for (int o = 0; o < task.out_channels; ++o) {
     for (int t = 0; t < task.samples; ++t) {
       double sum = static_cast<double>(task.bias[o]);
+      if (task.add != nullptr) sum += static_cast<double>(task.add[o * task.add_stride + t]);
       for (int k = 0; k < task.taps; ++k) {
         for (int i = 0; i < task.in_channels; ++i) {
           const std::ptrdiff_t at =
@@ -45,9 +97,8 @@ void conv(const ConvTask& task) noexcept {
               static_cast<double>(weight_at(task, o, i, k)) * static_cast<double>(task.input[at]);
         }
       }
-      const float* slope = task.activation == Activation::kPrelu ? task.slopes + o : nullptr;
-      task.output[o * task.output_stride + t] =
-          static_cast<float>(activate(task.activation, sum, slope));
+      task.output[o * task.output_stride + t] = static_cast<float>(
+          activated(task.activation, sum, channel_params(task.activation, task.params, o)));
     }
   }
 }
@@ -82,8 +133,8 @@ double multiply_add_burst(std::int64_t rounds) noexcept {
 }  // namespace
 
 const KernelTable& reference_kernels() {
-  static constexpr KernelTable table = {"reference", Requires::kNone, 1,
-                                        conv,        weight_grad,     multiply_add_burst};
+  static constexpr KernelTable table = {"reference", Requires::kNone,   1, conv, activate, combine,
+                                        weight_grad, multiply_add_burst};
   return table;
 }
 

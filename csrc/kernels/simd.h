@@ -49,3 +49,29 @@ static FXFAST_INLINE Vec sigmoid_of(Vec x) {
   const Vec numerator = e.scale * (e.u + e.v);
   return numerator / (numerator + (e.u - e.v));
 }
+
+// x * sigmoid(x); below -80 it is zero to every float, and the clamp keeps it so.
+static FXFAST_INLINE Vec silu_of(Vec x) {
+  const Vec low = select(x < -80.0f, broadcast(-80.0f), x);
+  return low * sigmoid_of(low);
+}
+
+static FXFAST_INLINE Vec absolute(Vec x) { return (Vec)((IntVec)x & 0x7fffffff); }
+
+// The approximation of tanh in the reference engine of .nam models, to the same coefficients.
+// Beyond 1e6 its cubes would overflow, and it has long been constant.
+static FXFAST_INLINE Vec fasttanh_of(Vec any) {
+  const Vec x = clamp(any, -1e6f, 1e6f);
+  const Vec ax = absolute(x), x2 = x * x;
+  const Vec over = x * (2.45550750702956f + 2.45550750702956f * ax +
+                        (0.893229853513558f + 0.821226666969744f * ax) * x2);
+  const Vec under =
+      2.44506634652299f + (2.44506634652299f + x2) * absolute(x + 0.814642734961073f * x * ax);
+  return over / under;
+}
+
+static FXFAST_INLINE Vec hardtanh_of(Vec x) { return clamp(x, -1.0f, 1.0f); }
+static FXFAST_INLINE Vec hardswish_of(Vec x) {
+  return select(x > 3.0f, x, x * (clamp(x + 3.0f, 0.0f, 6.0f) * (1.0f / 6.0f)));
+}
+static FXFAST_INLINE Vec softsign_of(Vec x) { return x / (1.0f + absolute(x)); }

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/model_graph.h"
+#include "engine/program.h"
 
 namespace testing {
 
@@ -29,34 +29,107 @@ class Noise {
   std::uint64_t state_;
 };
 
-inline fxfast::ConvLayer conv(Noise& noise, int in, int out, int taps, int dilation,
-                              fxfast::Activation activation) {
-  fxfast::ConvLayer layer;
-  layer.in_channels = in;
-  layer.out_channels = out;
-  layer.taps = taps;
-  layer.dilation = dilation;
-  layer.activation = activation;
+inline fxfast::Op conv(Noise& noise, int in, int out, int taps, int dilation,
+                       fxfast::Activation activation) {
+  fxfast::Op op;
+  op.in_channels = in;
+  op.out_channels = out;
+  op.taps = taps;
+  op.dilation = dilation;
+  op.activation = activation;
   const auto outs = static_cast<std::size_t>(out);
   const auto terms = static_cast<std::size_t>(in) * static_cast<std::size_t>(taps);
-  layer.weight = noise.take(outs * terms, 1.7f / std::sqrt(static_cast<float>(terms)));
-  layer.bias = noise.take(outs, 0.2f);
-  if (activation == fxfast::Activation::kPrelu) layer.slopes = noise.take(outs, 0.3f);
-  return layer;
+  op.weight = noise.take(outs * terms, 1.7f / std::sqrt(static_cast<float>(terms)));
+  op.bias = noise.take(outs, 0.2f);
+  op.params =
+      noise.take(static_cast<std::size_t>(fxfast::activation_params(activation, out)), 0.3f);
+  if (activation == fxfast::Activation::kLeakyHardtanh) op.params = {-0.5f, 0.6f, 0.1f, 0.2f};
+  return op;
 }
 
-// 1 -> 11 -> 8 -> 1 channels with every activation and a dilation; receptive field 42.
-inline fxfast::ModelGraph small_graph(bool skip = false) {
+// Convolutions one after the other, each into a line of its own; with `skip` the input is added.
+inline fxfast::Program stack(const std::vector<fxfast::Op>& convolutions, bool skip = false) {
+  fxfast::Program program;
+  program.line_channels = {1};
+  for (fxfast::Op op : convolutions) {
+    op.a.line = static_cast<std::uint32_t>(program.line_channels.size() - 1);
+    op.output.line = op.a.line + 1;
+    program.line_channels.push_back(op.out_channels);
+    program.output_line = op.output.line;
+    program.ops.push_back(op);
+  }
+  if (skip) {
+    fxfast::Op add;
+    add.kind = fxfast::OpKind::kCombine;
+    add.out_channels = 1;
+    add.a.line = add.output.line = program.output_line;
+    add.b.line = 0;
+    program.ops.push_back(add);
+  }
+  return program;
+}
+
+// 1 -> 11 -> 8 -> 9 -> 4 -> 1 channels with every kind of sum and a dilation; receptive field 42.
+inline fxfast::Program small_graph(bool skip = false) {
   using fxfast::Activation;
   Noise noise(7);
-  fxfast::ModelGraph graph;
-  graph.skip = skip;
-  graph.layers.push_back(conv(noise, 1, 11, 5, 1, Activation::kPrelu));
-  graph.layers.push_back(conv(noise, 11, 8, 3, 7, Activation::kTanh));
-  graph.layers.push_back(conv(noise, 8, 9, 2, 13, Activation::kRelu));
-  graph.layers.push_back(conv(noise, 9, 4, 1, 1, Activation::kSigmoid));
-  graph.layers.push_back(conv(noise, 4, 1, 11, 1, Activation::kNone));
-  return graph;
+  return stack(
+      {conv(noise, 1, 11, 5, 1, Activation::kPrelu), conv(noise, 11, 8, 3, 7, Activation::kTanh),
+       conv(noise, 8, 9, 2, 13, Activation::kRelu), conv(noise, 9, 4, 1, 1, Activation::kSigmoid),
+       conv(noise, 4, 1, 11, 1, Activation::kNone)},
+      skip);
+}
+
+// A gated layer with side paths, as a WaveNet has them: z = conv(h) + mixin(x), in place;
+// a = tanh(top) * sigmoid(bottom); a second signal blends and scales; head sums; residual.
+inline fxfast::Program gated_graph() {
+  using fxfast::Activation;
+  using fxfast::Combine;
+  using fxfast::OpKind;
+  Noise noise(11);
+  fxfast::Program program;
+  program.line_channels = {1, 5, 10, 5, 5, 1};  // x, h, z, a, h2, head
+  const auto add_conv = [&](fxfast::Op op, std::uint32_t a, std::uint32_t b, std::uint32_t out) {
+    op.a.line = a;
+    op.b.line = b;
+    op.output.line = out;
+    program.ops.push_back(op);
+  };
+  const auto activate = [&](fxfast::Operand a, std::uint32_t out, std::uint32_t first,
+                            Activation activation) {
+    fxfast::Op op;
+    op.kind = OpKind::kActivate;
+    op.activation = activation;
+    op.out_channels = 5;
+    op.a = a;
+    op.output = {out, first};
+    program.ops.push_back(op);
+  };
+  const auto combine = [&](Combine kind, fxfast::Operand a, fxfast::Operand b, fxfast::Operand c,
+                           std::uint32_t out) {
+    fxfast::Op op;
+    op.kind = OpKind::kCombine;
+    op.combine = kind;
+    op.out_channels = 5;
+    op.a = a;
+    op.b = b;
+    op.c = c;
+    op.output.line = out;
+    program.ops.push_back(op);
+  };
+  const fxfast::Operand none{fxfast::kNoLine, 0};
+  add_conv(conv(noise, 1, 5, 1, 1, Activation::kNone), 0, fxfast::kNoLine, 1);
+  add_conv(conv(noise, 5, 10, 3, 9, Activation::kNone), 1, fxfast::kNoLine, 2);
+  add_conv(conv(noise, 1, 10, 1, 1, Activation::kNone), 0, 2, 2);
+  activate({2, 5}, 2, 5, Activation::kSigmoid);
+  activate({2, 0}, 3, 0, Activation::kTanh);
+  combine(Combine::kBlend, {3, 0}, {2, 5}, {2, 0}, 3);
+  combine(Combine::kScaleShift, {3, 0}, {2, 5}, {1, 0}, 3);
+  combine(Combine::kMultiply, {3, 0}, {2, 5}, none, 3);
+  add_conv(conv(noise, 5, 5, 1, 1, Activation::kSoftsign), 3, 1, 4);
+  add_conv(conv(noise, 5, 1, 4, 2, Activation::kNone), 4, 0, 5);
+  program.output_line = 5;
+  return program;
 }
 
 }  // namespace testing

@@ -15,7 +15,7 @@ namespace {
 using namespace fxfast;
 
 struct Loaded {
-  explicit Loaded(const ModelGraph& graph, const KernelTable& table)
+  explicit Loaded(const Program& graph, const KernelTable& table)
       : bytes(pack_plan(graph)),
         plan(bytes.data(), bytes.size()),
         kernels(table),
@@ -38,7 +38,7 @@ void for_every_isa(Body body) {
   }
 }
 
-std::vector<float> whole(const ModelGraph& graph, const KernelTable& kernels,
+std::vector<float> whole(const Program& graph, const KernelTable& kernels,
                          const std::vector<float>& input) {
   Loaded loaded(graph, kernels);
   std::vector<float> output(input.size());
@@ -47,23 +47,37 @@ std::vector<float> whole(const ModelGraph& graph, const KernelTable& kernels,
 }
 
 TEST(every_split_into_blocks_gives_the_same_bits) {
-  const ModelGraph graph = testing::small_graph(true);
-  for_every_isa([&](const KernelTable& kernels) {
-    const std::vector<float> input = testing::Noise(5).take(3000);
-    const std::vector<float> expected = whole(graph, kernels, input);
-    for (std::size_t block : {1u, 7u, 8u, 9u, 48u, 63u, 64u, 65u, 192u, 193u, 1000u}) {
-      Loaded loaded(graph, kernels);
-      std::vector<float> output(input.size());
-      for (std::size_t t = 0; t < input.size(); t += block) {
-        loaded.run(&input[t], &output[t], std::min(block, input.size() - t));
+  for (const Program& graph : {testing::small_graph(true), testing::gated_graph()}) {
+    for_every_isa([&](const KernelTable& kernels) {
+      const std::vector<float> input = testing::Noise(5).take(3000);
+      const std::vector<float> expected = whole(graph, kernels, input);
+      for (std::size_t block : {1u, 7u, 8u, 9u, 48u, 63u, 64u, 65u, 192u, 193u, 1000u}) {
+        Loaded loaded(graph, kernels);
+        std::vector<float> output(input.size());
+        for (std::size_t t = 0; t < input.size(); t += block) {
+          loaded.run(&input[t], &output[t], std::min(block, input.size() - t));
+        }
+        CHECK(output == expected);
       }
-      CHECK(output == expected);
+    });
+  }
+}
+
+TEST(gated_graph_equals_reference_kernels) {
+  const std::vector<float> input = testing::Noise(12).take(1000);
+  const std::vector<float> expected = whole(testing::gated_graph(), reference_kernels(), input);
+  for_every_isa([&](const KernelTable& kernels) {
+    const std::vector<float> got = whole(testing::gated_graph(), kernels, input);
+    double error = 0.0;
+    for (std::size_t t = 0; t < input.size(); ++t) {
+      error = std::max(error, std::abs(static_cast<double>(got[t]) - expected[t]));
     }
+    CHECK_LESS(error, 3e-6);
   });
 }
 
 TEST(threads_and_segments_change_no_bit) {
-  const ModelGraph graph = testing::small_graph();
+  const Program graph = testing::small_graph();
   for_every_isa([&](const KernelTable& kernels) {
     Loaded loaded(graph, kernels);
     const std::size_t streams = 3, samples = 50000;
@@ -79,7 +93,7 @@ TEST(threads_and_segments_change_no_bit) {
 }
 
 TEST(in_place_gives_the_same_bits) {
-  const ModelGraph graph = testing::small_graph(true);
+  const Program graph = testing::small_graph(true);
   std::vector<float> audio = testing::Noise(8).take(500);
   const std::vector<float> expected = whole(graph, choose_kernels(nullptr), audio);
   Loaded loaded(graph, choose_kernels(nullptr));
@@ -90,7 +104,7 @@ TEST(in_place_gives_the_same_bits) {
 // Silence before the sound changes nothing: the start is the steady state on silence. With
 // biases that state is not zero.
 TEST(a_stream_starts_settled) {
-  const ModelGraph graph = testing::small_graph();
+  const Program graph = testing::small_graph();
   for_every_isa([&](const KernelTable& kernels) {
     const std::vector<float> sound = testing::Noise(9).take(300);
     std::vector<float> late(400, 0.0f);
@@ -105,11 +119,10 @@ TEST(a_stream_starts_settled) {
 
 TEST(the_output_is_aligned_with_the_input) {
   testing::Noise noise(2);
-  ModelGraph graph;
-  ConvLayer delay = testing::conv(noise, 1, 1, 4, 5, Activation::kNone);
+  Op delay = testing::conv(noise, 1, 1, 4, 5, Activation::kNone);
   delay.weight = {1.0f, 0.0f, 0.0f, 0.5f};  // 0.5 now, 1 after 15 samples
   delay.bias = {0.0f};
-  graph.layers.push_back(delay);
+  const Program graph = testing::stack({delay});
   for_every_isa([&](const KernelTable& kernels) {
     std::vector<float> impulse(40, 0.0f);
     impulse[3] = 1.0f;
@@ -121,7 +134,7 @@ TEST(the_output_is_aligned_with_the_input) {
 }
 
 TEST(run_block_allocates_nothing) {
-  const ModelGraph graph = testing::small_graph(true);
+  const Program graph = testing::small_graph(true);
   for_every_isa([&](const KernelTable& kernels) {
     Loaded loaded(graph, kernels);
     const std::vector<float> input = testing::Noise(4).take(2000);
@@ -142,9 +155,9 @@ TEST(the_allocation_counter_counts) {
 
 // Saturating nets stay finite, and denormal input is silence to the engine.
 TEST(finite_input_gives_finite_output) {
-  ModelGraph graph = testing::small_graph();
-  for (ConvLayer& layer : graph.layers) {
-    for (float& w : layer.weight) w *= 100.0f;
+  Program graph = testing::small_graph();
+  for (Op& op : graph.ops) {
+    for (float& w : op.weight) w *= 100.0f;
   }
   for_every_isa([&](const KernelTable& kernels) {
     std::vector<float> input = testing::Noise(10).take(500, 1e6f);

@@ -29,7 +29,7 @@ struct Rows {
   std::vector<float> values;
 };
 
-std::vector<float> packed(const ConvLayer& layer) {
+std::vector<float> packed(const Op& layer) {
   std::vector<float> out(layer.weight.size());
   const std::ptrdiff_t terms = std::ptrdiff_t{layer.in_channels} * layer.taps;
   pack_weights({layer.weight.data(), layer.out_channels, layer.in_channels, layer.taps, terms,
@@ -38,8 +38,7 @@ std::vector<float> packed(const ConvLayer& layer) {
   return out;
 }
 
-std::vector<float> run(const KernelTable& kernels, const ConvLayer& layer, Rows& input,
-                       int samples) {
+std::vector<float> run(const KernelTable& kernels, const Op& layer, Rows& input, int samples) {
   Rows output(layer.out_channels, samples);
   const std::vector<float> weights = packed(layer);
   ConvTask task{};
@@ -47,7 +46,7 @@ std::vector<float> run(const KernelTable& kernels, const ConvLayer& layer, Rows&
   task.output = output.values.data();
   task.weights = weights.data();
   task.bias = layer.bias.data();
-  task.slopes = layer.slopes.empty() ? nullptr : layer.slopes.data();
+  task.params = layer.params.empty() ? nullptr : layer.params.data();
   task.input_stride = input.stride;
   task.output_stride = output.stride;
   task.in_channels = layer.in_channels;
@@ -66,7 +65,7 @@ std::vector<float> run(const KernelTable& kernels, const ConvLayer& layer, Rows&
 
 void check_shape(const KernelTable& kernels, const Shape& s, Activation activation) {
   testing::Noise noise(static_cast<std::uint64_t>(s.in * 131 + s.out * 17 + s.taps));
-  const ConvLayer layer = testing::conv(noise, s.in, s.out, s.taps, s.dilation, activation);
+  const Op layer = testing::conv(noise, s.in, s.out, s.taps, s.dilation, activation);
   const int length = s.samples + (s.taps - 1) * s.dilation;
   Rows input(s.in, length);
   for (int i = 0; i < s.in; ++i) {
@@ -138,7 +137,7 @@ TEST(activations_equal_reference) {
 // for any finite input.
 TEST(tanh_and_sigmoid_are_accurate_everywhere) {
   for_every_isa([](const KernelTable& kernels) {
-    ConvLayer copy;
+    Op copy;
     copy.in_channels = copy.out_channels = copy.taps = 1;
     copy.weight = {1.0f};
     copy.bias = {0.0f};
@@ -174,7 +173,7 @@ TEST(tanh_and_sigmoid_are_accurate_everywhere) {
 TEST(splitting_a_task_over_time_changes_no_bit) {
   for_every_isa([](const KernelTable& kernels) {
     testing::Noise noise(3);
-    const ConvLayer layer = testing::conv(noise, 13, 11, 9, 4, Activation::kTanh);
+    const Op layer = testing::conv(noise, 13, 11, 9, 4, Activation::kTanh);
     const int samples = 143, length = samples + 8 * 4;
     Rows input(13, length);
     for (int i = 0; i < 13; ++i) {

@@ -1,0 +1,61 @@
+// A model as the engine takes it: operations on lines, in the order in which they run.
+//
+// A line is a signal of some channels; line 0 is the input, one line is the output, both of one
+// channel. Every operation reads lines and writes one; a line is written before it is read. So a
+// stack of convolutions, a WaveNet with all its side paths, and a chain of models are programs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernel_table.h"
+
+namespace fxfast {
+
+enum class OpKind : std::uint32_t { kConv = 0, kActivate = 1, kCombine = 2 };
+constexpr std::uint32_t kOpKindCount = 3;
+
+// Channels of a line, from `first` on; how many follows from the operation.
+struct Operand {
+  std::uint32_t line = 0;
+  std::uint32_t first = 0;
+};
+constexpr std::uint32_t kNoLine = 0xffffffffu;
+
+struct Op {
+  OpKind kind = OpKind::kConv;
+  Activation activation = Activation::kNone;  // kConv, kActivate
+  Combine combine = Combine::kAdd;            // kCombine
+  Operand a;                                  // the input
+  Operand b{kNoLine, 0};                      // kConv: added to the sums, or none; kCombine
+  Operand c{kNoLine, 0};                      // kCombine, where it reads c
+  Operand output;
+  int in_channels = 0;  // kConv
+  int out_channels = 0;
+  int taps = 1;               // kConv
+  int dilation = 1;           // kConv
+  std::vector<float> weight;  // [out][in][tap], tap 0 is the oldest sample
+  std::vector<float> bias;    // [out], or empty
+  std::vector<float> params;  // activation_params(activation, out_channels) values
+
+  std::int64_t history_samples() const { return std::int64_t{taps - 1} * dilation; }
+};
+
+struct Program {
+  std::vector<int> line_channels;
+  std::vector<Op> ops;
+  std::uint32_t output_line = 0;
+};
+
+// The limits that keep every later product and allocation inside 64 bits and the memory.
+constexpr std::int64_t kMaxLines = 16384;
+constexpr std::int64_t kMaxOps = 16384;
+constexpr std::int64_t kMaxChannels = 8192;
+constexpr std::int64_t kMaxParameters = std::int64_t{1} << 26;
+constexpr std::int64_t kMaxReceptiveField = std::int64_t{1} << 24;
+
+// Throws ModelError that names the field, what was expected and what came.
+void validate(const Program& program);
+
+}  // namespace fxfast
