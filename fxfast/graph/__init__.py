@@ -1,0 +1,65 @@
+"""The neutral model description: typed nodes with numpy weights.
+
+Everything that reads or writes a model meets here: training modules become a
+graph, file formats are read into one and written from one, and the engine packs
+one into a plan. Weights follow PyTorch's order: ``(out, in, taps)``, tap 0 is the
+oldest sample.
+"""
+
+from __future__ import annotations
+
+from fxfast.graph.activation import (
+    ACTIVATION_KINDS,
+    ALL_ACTIVATION_KINDS,
+    SLOPE_KINDS,
+    Activation,
+)
+from fxfast.graph.chain import Linear, Sequential
+from fxfast.graph.checks import (
+    MAX_CHANNELS,
+    MAX_LAYERS,
+    MAX_NODE_DEPTH,
+    MAX_PARAMETERS,
+    MAX_RECEPTIVE_FIELD,
+    MAX_SAMPLE_RATE,
+)
+from fxfast.graph.conv_stack import ConvLayer, ConvStack
+from fxfast.graph.model_graph import ModelGraph
+from fxfast.graph.node import Node
+from fxfast.graph.wavenet import (
+    FILM_PLACES,
+    MODES,
+    Conv1x1,
+    Film,
+    HeadConv,
+    LayerArray,
+    WaveNet,
+    WaveNetLayer,
+)
+
+__all__ = [
+    "ACTIVATION_KINDS",
+    "ALL_ACTIVATION_KINDS",
+    "FILM_PLACES",
+    "MAX_CHANNELS",
+    "MAX_LAYERS",
+    "MAX_NODE_DEPTH",
+    "MAX_PARAMETERS",
+    "MAX_RECEPTIVE_FIELD",
+    "MAX_SAMPLE_RATE",
+    "MODES",
+    "SLOPE_KINDS",
+    "Activation",
+    "Conv1x1",
+    "ConvLayer",
+    "ConvStack",
+    "Film",
+    "HeadConv",
+    "LayerArray",
+    "Linear",
+    "ModelGraph",
+    "Node",
+    "Sequential",
+    "WaveNet",
+    "WaveNetLayer",
+]
