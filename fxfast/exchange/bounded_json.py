@@ -21,21 +21,20 @@ _MAX_DIGITS = 310
 _SHOWN_CHARACTERS = 60
 
 
-def parse(text: bytes | str, name: str) -> Any:
+def parse(text: bytes | str, name: str, max_commas: int = MAX_ITEMS) -> Any:
     """Return the value that ``text`` holds.
 
     Raises ``ModelError`` that begins with ``name`` when the text is not UTF-8, not
     JSON, has more than ``MAX_ITEMS`` commas and brackets (also inside strings), has a
-    key twice in one object, or holds NaN or an infinity.
+    key twice in one object, or holds NaN or an infinity. For long lists of numbers
+    ``max_commas`` allows more commas, with at most ``MAX_ITEMS`` brackets and colons.
     """
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ModelError(f"{name}: expected UTF-8 JSON, got {error.reason}") from None
-    items = text.count(",") + text.count("[") + text.count("{")
-    if items > MAX_ITEMS:
-        raise ModelError(f"{name}: expected at most {MAX_ITEMS} commas and brackets, got {items}")
+    _check_items(text, name, max_commas)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -62,6 +61,23 @@ def parse(text: bytes | str, name: str) -> Any:
         raise ModelError(f"{name}: expected at most {MAX_DEPTH} levels, got deeper") from None
     except ValueError as error:
         raise ModelError(f"{name}: expected JSON, got an error: {error}") from None
+
+
+def _check_items(text: str, name: str, max_commas: int) -> None:
+    commas, brackets = text.count(","), text.count("[") + text.count("{")
+    if max_commas <= MAX_ITEMS:
+        if commas + brackets > MAX_ITEMS:
+            raise ModelError(
+                f"{name}: expected at most {MAX_ITEMS} commas and brackets, got {commas + brackets}"
+            )
+        return
+    if commas > max_commas:
+        raise ModelError(f"{name}: expected at most {max_commas} commas, got {commas}")
+    brackets += text.count(":")
+    if brackets > MAX_ITEMS:
+        raise ModelError(
+            f"{name}: expected at most {MAX_ITEMS} brackets and colons, got {brackets}"
+        )
 
 
 def check(value: Any, name: str, depth: int = 0) -> None:

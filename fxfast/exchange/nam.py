@@ -1,0 +1,371 @@
+"""``.nam`` files read: the JSON of NeuralAmpModeler, versions 0.5.0 to 0.7.x.
+
+WaveNet, ConvNet, Linear, Sequential and SlimmableContainer become graph nodes. What a
+file says beyond the graph is kept in ``metadata["nam"]`` of the graph and written back by
+``fxfast.exchange.nam_write``: ``version``, ``sample_rate`` (null when the file has none),
+``metadata``, and ``unknown``, a table from places to the keys that stood there.
+
+Where readers of the format differ: the last weight of a WaveNet is its head scale and the
+key ``head_scale`` is ignored; an inactive ``layer1x1`` passes the layer's input on, as NAM
+Core does; ``layer1x1_post_film`` always acts; ``Linear`` has its newest tap first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fxfast.errors import InputError, ModelError
+from fxfast.exchange import bounded_json, model_file
+from fxfast.exchange.bounded_json import shown
+from fxfast.exchange.nam_activation import parse_activation
+from fxfast.exchange.nam_fields import Section, checked_number
+from fxfast.exchange.nam_layout import Tensor, WaveNetShape, take_tensors, wavenet_tensors
+from fxfast.exchange.nam_wavenet import (
+    ARRAY_KEYS,
+    CONFIG_KEYS,
+    HEAD_KEYS,
+    build_wavenet,
+    parse_wavenet,
+)
+from fxfast.graph import (
+    MAX_CHANNELS,
+    MAX_LAYERS,
+    MAX_NODE_DEPTH,
+    MAX_RECEPTIVE_FIELD,
+    MAX_SAMPLE_RATE,
+    Activation,
+    ConvLayer,
+    ConvStack,
+    Linear,
+    ModelGraph,
+    Node,
+    Sequential,
+)
+
+METADATA_KEY = "nam"
+TAP_ORDERS = ("newest-first", "oldest-first")
+# The documentation of the format: assume 48 kHz where a file does not say.
+DEFAULT_SAMPLE_RATE = 48_000
+
+# Half a million weights as text, as a list and as an array stay below 64 MiB.
+MAX_FILE_BYTES = 16 << 20
+MAX_WEIGHTS = 500_000
+_NEWEST_VERSION = (0, 7)
+_OLDEST_VERSION = (0, 5)
+_MODEL_KEYS = {"version", "architecture", "config", "weights", "sample_rate"}
+_CONVNET_KEYS = {"channels", "dilations", "batchnorm", "activation"}
+_CONVNET_KEYS |= {"groups", "in_channels", "out_channels"}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The choices of the caller, and what is found on the way."""
+
+    slim: float | None
+    newest_first: bool
+    unknown: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sizes: list[float] = field(default_factory=list)
+
+    def keep(self, section: Section, known: set[str]) -> None:
+        """Keep the keys that no graph holds."""
+        kept = {key: value for key, value in section.values.items() if key not in known}
+        if kept:
+            self.unknown.setdefault(section.name, {}).update(kept)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    slim: float | None = None,
+    linear_tap_order: str = "newest-first",
+) -> ModelGraph:
+    """Read a ``.nam`` file.
+
+    ``slim`` from 0 to 1 chooses from a SlimmableContainer, by default its full size.
+    ``linear_tap_order`` is "oldest-first" for Linear files of trainers before August 2026.
+
+    Raises ``ModelError`` that names the path and the field when the file is missing, not a
+    regular file, damaged, hostile, or holds what fxfast does not play; ``InputError`` for a
+    wrong argument.
+    """
+    with model_file.naming(path):
+        content = model_file.read_bounded(path, MAX_FILE_BYTES)
+        return parse(content, slim=slim, linear_tap_order=linear_tap_order)
+
+
+def parse(
+    content: bytes, *, slim: float | None = None, linear_tap_order: str = "newest-first"
+) -> ModelGraph:
+    """The graph of the text of a ``.nam`` file; see ``load``."""
+    if slim is not None and (type(slim) not in (int, float) or not 0 <= slim <= 1):
+        raise InputError(f"slim: expected a number from 0 to 1, got {slim!r}")
+    if linear_tap_order not in TAP_ORDERS:
+        raise InputError(
+            f"linear_tap_order: expected one of {', '.join(TAP_ORDERS)}, got {linear_tap_order!r}"
+        )
+    document = bounded_json.parse(content, "file", MAX_WEIGHTS)
+    del content
+    reading = _Reading(slim, linear_tap_order == "newest-first")
+    root, rate = _read_model(Section.of(document, ""), reading)
+    if slim is not None and not reading.sizes:
+        raise ModelError(f"slim: expected none for a model of one size, got {slim}")
+    kept = reading.unknown.setdefault("", {})
+    nam: dict[str, Any] = {"version": document["version"], "sample_rate": rate}
+    if "metadata" in kept:
+        nam["metadata"] = kept.pop("metadata")
+    unknown = {place: values for place, values in reading.unknown.items() if values}
+    if unknown:
+        nam["unknown"] = unknown
+    _check_kept(nam)
+    return ModelGraph(root, rate or DEFAULT_SAMPLE_RATE, metadata={METADATA_KEY: nam})
+
+
+def _check_kept(nam: dict[str, Any]) -> None:
+    """What is kept has to be JSON that every reader accepts."""
+    bounded_json.check(nam.get("metadata"), "metadata")
+    for place, values in nam.get("unknown", {}).items():
+        bounded_json.check(values, place or "file")
+    try:
+        str(nam).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ModelError("file: expected Unicode text, got a lone surrogate") from None
+
+
+def _read_model(model: Section, reading: _Reading, depth: int = 0) -> tuple[Node, int | None]:
+    """One complete model, at the root or inside another, and its sample rate."""
+    if depth >= MAX_NODE_DEPTH:
+        place = model.name[:60]
+        raise ModelError(f"{place}: expected at most {MAX_NODE_DEPTH} nested models, got more")
+    _check_version(model)
+    rate = _sample_rate(model)
+    architecture = model.required("architecture")
+    reader = _READERS.get(architecture) if isinstance(architecture, str) else None
+    if reader is None:
+        raise ModelError(
+            f"{model.where('architecture')}: expected one of {', '.join(_READERS)}, "
+            f"got {shown(architecture)}"
+        )
+    if not isinstance(model.values.get("weights"), list):
+        got = shown(model.values.get("weights"))
+        raise ModelError(f"{model.where('weights')}: expected a list, got {got}")
+    reading.keep(model, _MODEL_KEYS)
+    node, inner_rate = reader(model, model.section("config"), reading, depth)
+    if None not in (rate, inner_rate) and rate != inner_rate:
+        raise ModelError(f"{model.where('sample_rate')}: expected {inner_rate}, got {rate}")
+    return node, rate or inner_rate
+
+
+def _check_version(model: Section) -> None:
+    """A higher patch is read, a higher minor refused, as NAM Core does."""
+    version = model.required("version")
+    match = re.fullmatch(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})", str(version), re.ASCII)
+    minor = (int(match[1]), int(match[2])) if match and isinstance(version, str) else None
+    if minor is None or not _OLDEST_VERSION <= minor <= _NEWEST_VERSION:
+        raise ModelError(
+            f"{model.where('version')}: expected 0.5.0 to 0.7.x as text, got {shown(version)}"
+        )
+
+
+def _sample_rate(model: Section) -> int | None:
+    if not model.has("sample_rate"):
+        return None
+    rate = checked_number(model.values["sample_rate"], model.where("sample_rate"))
+    if not rate.is_integer() or not 1 <= rate <= MAX_SAMPLE_RATE:
+        raise ModelError(
+            f"{model.where('sample_rate')}: expected a whole number from 1 to {MAX_SAMPLE_RATE} "
+            f"Hz, got {rate}"
+        )
+    return int(rate)
+
+
+def _no_weights(model: Section) -> None:
+    if model.values["weights"]:
+        raise ModelError(
+            f"{model.where('weights')}: expected 0 values beside the models inside, "
+            f"got {len(model.values['weights'])}"
+        )
+
+
+# --- architectures -----------------------------------------------------------------
+
+
+def _read_wavenet(
+    model: Section, config: Section, reading: _Reading, depth: int
+) -> tuple[Node, int | None]:
+    condition, rate = None, None
+    if config.has("condition_dsp"):
+        condition, rate = _read_model(config.section("condition_dsp"), reading, depth + 1)
+    shape = parse_wavenet(config, condition.out_channels if condition else 1)
+    reading.keep(config, CONFIG_KEYS)
+    for index, array in enumerate(config.values["layers"]):
+        reading.keep(Section(array, f"{config.where('layers')}[{index}]"), ARRAY_KEYS)
+    if config.has("head"):
+        reading.keep(config.section("head"), HEAD_KEYS)
+    _warn_inactive(shape, config)
+    tensors = wavenet_tensors(shape)
+    found = take_tensors(tensors, model.values["weights"], model.where("weights"))
+    return build_wavenet(shape, found, condition), rate
+
+
+def _warn_inactive(shape: WaveNetShape, config: Section) -> None:
+    for index, array in enumerate(shape.arrays):
+        if array.layer1x1 is None:
+            warnings.warn(
+                f"{config.where('layers')}[{index}].layer1x1: inactive; played as NAM Core and "
+                f"plugins do, while the trainer adds the activation to the layer's input",
+                stacklevel=2,
+            )
+
+
+def _read_convnet(
+    model: Section, config: Section, reading: _Reading, depth: int
+) -> tuple[Node, int | None]:
+    """Blocks of two taps, then one tap to the output; batch norm and groups written out."""
+    for key in ("in_channels", "out_channels"):
+        if config.integer(key, MAX_CHANNELS, 1) != 1:
+            raise ModelError(f"{config.where(key)}: expected 1, got {config.values[key]}")
+    channels = config.integer("channels", MAX_CHANNELS)
+    groups = config.integer("groups", MAX_CHANNELS, 1)
+    dilations = config.integers("dilations", MAX_LAYERS - 1, MAX_RECEPTIVE_FIELD)
+    batchnorm = config.boolean("batchnorm")
+    activation = parse_activation(
+        config.required("activation"), config.where("activation"), channels
+    )
+    reading.keep(config, _CONVNET_KEYS)
+    tensors: list[Tensor] = []
+    in_channels = 1
+    for index in range(len(dilations)):
+        if in_channels % groups or channels % groups:
+            raise ModelError(
+                f"{config.where('groups')}: expected groups that divide {in_channels} and "
+                f"{channels} channels, got {groups}"
+            )
+        tensors.append(Tensor(f"layers[{index}].weight", (channels, in_channels // groups, 2)))
+        names = ("mean", "variance", "scale", "shift") if batchnorm else ("bias",)
+        tensors += [Tensor(f"layers[{index}].{name}", (channels,)) for name in names]
+        if batchnorm:
+            tensors.append(Tensor(f"layers[{index}].epsilon", ()))
+        in_channels = channels
+    tensors += [Tensor("head.weight", (1, channels, 1)), Tensor("head.bias", (1,))]
+    name = model.where("weights")
+    found = take_tensors(tensors, model.values["weights"], name)
+    layers = [
+        _convnet_layer(found, f"layers[{index}]", dilation, activation, groups, name)
+        for index, dilation in enumerate(dilations)
+    ]
+    return ConvStack((*layers, ConvLayer(found["head.weight"], found["head.bias"]))), None
+
+
+def _convnet_layer(
+    found: dict[str, np.ndarray],
+    name: str,
+    dilation: int,
+    activation: Activation,
+    groups: int,
+    where: str,
+) -> ConvLayer:
+    weight = _without_groups(found[f"{name}.weight"], groups)
+    if f"{name}.bias" in found:
+        return ConvLayer(weight, found[f"{name}.bias"], dilation, activation)
+    mean, variance, scale, shift, epsilon = (
+        found[f"{name}.{key}"].astype(np.float64)
+        for key in ("mean", "variance", "scale", "shift", "epsilon")
+    )
+    if not (variance + epsilon > 0).all():
+        raise ModelError(f"{where}: expected variances above 0 in {name}, got {variance.min():g}")
+    factor = scale / np.sqrt(variance + epsilon)
+    with np.errstate(over="ignore"):
+        folded = (weight * factor[:, None, None]).astype(np.float32)
+        bias = (shift - mean * factor).astype(np.float32)
+    return ConvLayer(folded, bias, dilation, activation)
+
+
+def _without_groups(weight: np.ndarray, groups: int) -> np.ndarray:
+    """(out, in / groups, taps) over all input channels, zero outside the group."""
+    if groups == 1:
+        return weight
+    out, inside, taps = weight.shape
+    dense = np.zeros((out, inside * groups, taps), np.float32)
+    for index in range(groups):
+        rows = slice(index * out // groups, (index + 1) * out // groups)
+        dense[rows, index * inside : (index + 1) * inside] = weight[rows]
+    return dense
+
+
+def _read_linear(
+    model: Section, config: Section, reading: _Reading, depth: int
+) -> tuple[Node, int | None]:
+    taps = config.integer("receptive_field", MAX_RECEPTIVE_FIELD)
+    tensors = [Tensor("taps", (taps,))]
+    if config.boolean("bias"):
+        tensors.append(Tensor("bias", ()))
+        # A graph cannot tell a bias of 0 from none.
+        reading.unknown.setdefault(config.name, {})["bias"] = True
+    for key in ("in_channels", "out_channels"):
+        if config.integer(key, MAX_CHANNELS, 1) != 1:
+            raise ModelError(f"{config.where(key)}: expected 1, got {config.values[key]}")
+    reading.keep(config, {"receptive_field", "bias", "in_channels", "out_channels"})
+    found = take_tensors(tensors, model.values["weights"], model.where("weights"))
+    response = found["taps"] if reading.newest_first else found["taps"][::-1].copy()
+    return Linear(response, float(found.get("bias", 0.0))), None
+
+
+def _read_sequential(
+    model: Section, config: Section, reading: _Reading, depth: int
+) -> tuple[Node, int | None]:
+    _no_weights(model)
+    reading.keep(config, {"models"})
+    children: list[Node] = []
+    rate = None
+    for index, value in enumerate(config.items("models", MAX_LAYERS)):
+        section = Section.of(value, f"{config.where('models')}[{index}]")
+        child, child_rate = _read_model(section, reading, depth + 1)
+        if None not in (rate, child_rate) and rate != child_rate:
+            raise ModelError(f"{section.where('sample_rate')}: expected {rate}, got {child_rate}")
+        rate = rate or child_rate
+        children.append(child)
+    return Sequential(tuple(children)), rate
+
+
+def _read_container(
+    model: Section, config: Section, reading: _Reading, depth: int
+) -> tuple[Node, int | None]:
+    """The chosen model takes the container's place; the others are not looked at."""
+    _no_weights(model)
+    sizes, sections = [], []
+    for index, value in enumerate(config.items("submodels", MAX_LAYERS)):
+        entry = Section.of(value, f"{config.where('submodels')}[{index}]")
+        sizes.append(checked_number(entry.required("max_value"), entry.where("max_value")))
+        sections.append(entry.section("model"))
+    if any(a >= b for a, b in zip(sizes, sizes[1:], strict=False)) or sizes[-1] < 1:
+        raise ModelError(
+            f"{config.where('submodels')}: expected max_value to rise to 1 or more, got {sizes[:4]}"
+        )
+    reading.sizes.extend(sizes)
+    chosen = len(sizes) - 1
+    if reading.slim is not None:
+        chosen = next((i for i, size in enumerate(sizes) if reading.slim < size), chosen)
+    section = sections[chosen]
+    node, rate = _read_model(section, reading, depth + 1)
+    for place in [p for p in reading.unknown if p.startswith(section.name)]:
+        moved = model.name + place[len(section.name) :]
+        if not model.name:
+            moved = moved.removeprefix(".")
+        values = reading.unknown.pop(place)
+        reading.unknown[moved] = {**reading.unknown.get(moved, {}), **values}
+    return node, rate
+
+
+_READERS = {
+    "WaveNet": _read_wavenet,
+    "ConvNet": _read_convnet,
+    "Linear": _read_linear,
+    "Sequential": _read_sequential,
+    "SlimmableContainer": _read_container,
+}
