@@ -8,18 +8,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fxfast.errors import InputError
-from fxfast.graph import Activation, ConvLayer, ModelGraph
+from fxfast.graph import ModelGraph
+from fxfast.lowering import lower
 from fxfast.native import engine
+from fxfast.native_ops import native_ops
 
 MODES = ("offline", "stream")
-_ENGINE_ACTIVATIONS = {
-    "none": 0,
-    "relu": 1,
-    "leaky_relu": 2,
-    "prelu": 2,
-    "tanh": 3,
-    "sigmoid": 4,
-}
 
 Audio = TypeVar("Audio")
 
@@ -52,8 +46,10 @@ class Player:
             raise InputError(f"threads: expected an integer from 1 to 1024, got {threads!r}")
         self.graph = graph
         self.mode = mode
-        layers = [_layer_tuple(layer) for layer in graph.layers]
-        self._engine = engine().Engine(layers, graph.skip, isa or "", threads)
+        program = lower(graph)
+        self._engine = engine().Engine(
+            list(program.lines), native_ops(program), program.output_line, isa or "", threads
+        )
 
     @property
     def isa(self) -> str:
@@ -144,20 +140,6 @@ class Stream:
         if not isinstance(state, bytes):
             raise InputError(f"state: expected bytes, got {type(state).__name__}")
         self._stream.restore(state)
-
-
-def _layer_tuple(layer: ConvLayer) -> tuple[Any, ...]:
-    weight = np.ascontiguousarray(layer.weight)
-    bias = None if layer.bias is None else np.ascontiguousarray(layer.bias)
-    return (weight, bias, layer.dilation, *_engine_activation(layer.activation))
-
-
-def _engine_activation(activation: Activation) -> tuple[int, np.ndarray | None]:
-    slopes = activation.slopes
-    return (
-        _ENGINE_ACTIVATIONS[activation.kind],
-        None if slopes is None else np.ascontiguousarray(slopes),
-    )
 
 
 def _is_torch(x: object) -> bool:

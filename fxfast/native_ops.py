@@ -1,0 +1,133 @@
+"""Programs in the terms of the native engine: plain tuples of numbers and arrays."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fxfast.graph import Activation
+from fxfast.lowering import (
+    ActivateOp,
+    AddOp,
+    ConvOp,
+    FilmOp,
+    GateOp,
+    Op,
+    Program,
+)
+
+# As csrc/engine/program.h and csrc/kernels/kernel_table.h number them.
+_NO_LINE = 0xFFFFFFFF
+_CONV, _ACTIVATE, _COMBINE = 0, 1, 2
+_ADD, _MULTIPLY, _SCALE_SHIFT, _BLEND = 0, 1, 2, 3
+_ACTIVATIONS = {
+    "none": 0,
+    "relu": 1,
+    "leaky_relu": 2,
+    "prelu": 2,
+    "tanh": 3,
+    "sigmoid": 4,
+    "hardtanh": 5,
+    "fasttanh": 6,
+    "silu": 7,
+    "hardswish": 8,
+    "leaky_hardtanh": 9,
+    "softsign": 10,
+}
+_Operand = tuple[int, int]
+_NONE: _Operand = (_NO_LINE, 0)
+
+
+class NativeOp(NamedTuple):
+    """One operation; the fields in the order in which the engine takes them.
+
+    ``operands`` are a, b, c and the output as (line, first channel).
+    """
+
+    kind: int
+    activation: int
+    combine: int
+    operands: tuple[_Operand, _Operand, _Operand, _Operand]
+    out_channels: int
+    dilation: int = 1
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    params: np.ndarray | None = None
+
+
+def native_ops(program: Program) -> list[tuple[Any, ...]]:
+    """The operations of a program for ``fxfast._native.Engine``."""
+    return [tuple(native) for op in program.ops for native in _native(op, program.lines)]
+
+
+def _native(op: Op, lines: tuple[int, ...]) -> list[NativeOp]:
+    if isinstance(op, ConvOp):
+        return [_conv(op)]
+    if isinstance(op, ActivateOp):
+        return [_activate((op.input, 0), (op.output, 0), lines[op.output], op.activation)]
+    if isinstance(op, AddOp):
+        return [_combine(_ADD, (op.a, 0), (op.b, 0), _NONE, op.output, lines)]
+    if isinstance(op, FilmOp):
+        scale, shift = (op.scale_shift, 0), (op.scale_shift, lines[op.output])
+        if op.shift:
+            return [_combine(_SCALE_SHIFT, (op.input, 0), scale, shift, op.output, lines)]
+        return [_combine(_MULTIPLY, (op.input, 0), scale, _NONE, op.output, lines)]
+    return _gate(op, lines)
+
+
+def _conv(op: ConvOp) -> NativeOp:
+    add = _NONE if op.add is None else (op.add, 0)
+    outs = op.weight.shape[0]
+    return NativeOp(
+        _CONV,
+        _ACTIVATIONS[op.activation.kind],
+        0,
+        ((op.input, 0), add, _NONE, (op.output, 0)),
+        outs,
+        op.dilation,
+        np.ascontiguousarray(op.weight),
+        None if op.bias is None else np.ascontiguousarray(op.bias),
+        _params(op.activation, outs),
+    )
+
+
+def _gate(op: GateOp, lines: tuple[int, ...]) -> list[NativeOp]:
+    """Three passes: the gate in place, the signal, and one over the other."""
+    channels = lines[op.output]
+    top, gate, out = (op.input, 0), (op.input, channels), (op.output, 0)
+    passes = [
+        _activate(gate, gate, channels, op.secondary),
+        _activate(top, out, channels, op.activation),
+    ]
+    if op.mode == "blended":
+        return [*passes, _combine(_BLEND, out, gate, top, op.output, lines)]
+    return [*passes, _combine(_MULTIPLY, out, gate, _NONE, op.output, lines)]
+
+
+def _activate(
+    source: _Operand, output: _Operand, channels: int, activation: Activation
+) -> NativeOp:
+    return NativeOp(
+        _ACTIVATE,
+        _ACTIVATIONS[activation.kind],
+        0,
+        (source, _NONE, _NONE, output),
+        channels,
+        params=_params(activation, channels),
+    )
+
+
+def _combine(
+    how: int, a: _Operand, b: _Operand, c: _Operand, output: int, lines: tuple[int, ...]
+) -> NativeOp:
+    return NativeOp(_COMBINE, 0, how, (a, b, c, (output, 0)), lines[output])
+
+
+def _params(activation: Activation, channels: int) -> np.ndarray | None:
+    if activation.kind == "leaky_hardtanh":
+        return activation.limits
+    if activation.slopes is None:
+        return None
+    # One slope for all channels is written out: the engine has a slope for each.
+    return np.ascontiguousarray(np.broadcast_to(activation.slopes, (channels,)))
