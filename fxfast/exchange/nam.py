@@ -12,6 +12,7 @@ Core does; ``layer1x1_post_film`` always acts; ``Linear`` has its newest tap fir
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import warnings
@@ -343,7 +344,7 @@ def _read_container(
         entry = Section.of(value, f"{config.where('submodels')}[{index}]")
         sizes.append(checked_number(entry.required("max_value"), entry.where("max_value")))
         sections.append(entry.section("model"))
-    if any(a >= b for a, b in zip(sizes, sizes[1:], strict=False)) or sizes[-1] < 1:
+    if any(a >= b for a, b in itertools.pairwise(sizes)) or sizes[-1] < 1:
         raise ModelError(
             f"{config.where('submodels')}: expected max_value to rise to 1 or more, got {sizes[:4]}"
         )

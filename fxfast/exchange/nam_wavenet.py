@@ -6,7 +6,6 @@ Key presence decides, not the version: files of every version mix old and new ke
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -91,8 +90,7 @@ def _parse_array(section: Section) -> ArrayShape:
     layer1x1 = _parse_pointwise(section, "layer1x1", True, channels)
     if layer1x1 is None and bottleneck != channels:
         raise ModelError(
-            f"{section.where('bottleneck')}: expected {channels} without layer1x1, "
-            f"got {bottleneck}"
+            f"{section.where('bottleneck')}: expected {channels} without layer1x1, got {bottleneck}"
         )
     head_channels, head_taps, head_bias = _parse_array_head(section)
     array = ArrayShape(
