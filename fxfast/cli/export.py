@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fxfast.cli.model_options import add_model, load_model
 from fxfast.errors import OutputExistsError
 
-FORMATS = ("torchscript", "safetensors")
+FORMATS = ("torchscript", "safetensors", "nam")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -17,9 +18,10 @@ def add_parser(subparsers: Any) -> None:
         "export",
         help="write a model for other programs",
         description="Write a model in another format: torchscript is a streaming module for "
-        "torch and libtorch (with libfxfast_torch.so), safetensors the native model file.",
+        "torch and libtorch (with libfxfast_torch.so), safetensors the native model file, nam "
+        "the JSON of NeuralAmpModeler.",
     )
-    parser.add_argument("model", metavar="RUN_OR_MODEL", help="model file or run directory")
+    add_model(parser, "RUN_OR_MODEL")
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help="file to write"
@@ -30,18 +32,22 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file and prints its name."""
-    from fxfast.exchange import load, save
-
     if args.output.exists() and not args.overwrite:
         raise OutputExistsError(
             f"{args.output}: expected a new file, got one that exists (replace it with --overwrite)"
         )
-    graph = load(args.model)
+    graph = load_model(args)
     if args.format == "torchscript":
         from fxfast.exchange.torchscript import export_torchscript
 
         export_torchscript(graph, args.output)
+    elif args.format == "nam":
+        from fxfast.exchange import nam_write
+
+        nam_write.save(graph, args.output)
     else:
-        save(graph, args.output)
+        from fxfast.exchange import safetensors
+
+        safetensors.save(graph, args.output)
     print(args.output)
     return 0

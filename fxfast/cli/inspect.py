@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from fxfast.cli.model_options import add_model, load_model
+
 if TYPE_CHECKING:
     from fxfast.graph import ModelGraph
 
@@ -20,16 +22,14 @@ def add_parser(subparsers: Any) -> None:
         description="Show the layers of a model, its parameters, multiply-adds (MACs) per sample, "
         "receptive field, sample rate and latency.",
     )
-    parser.add_argument("model", metavar="MODEL", help="model file or run directory")
+    add_model(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table or the JSON document."""
-    from fxfast.exchange import load
-
-    summary = describe(load(args.model))
+    summary = describe(load_model(args))
     if args.json:
         print(json.dumps({"model": args.model, **summary}, indent=1))
     else:

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from fxfast.cli.model_options import add_model, load_model
 from fxfast.cli.progress import file_bar
 from fxfast.errors import FxfastError
 
@@ -28,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "render", help="render audio files through a model", description=_DESCRIPTION
     )
-    parser.add_argument("model", metavar="MODEL", help="model file or run directory")
+    add_model(parser)
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="file, folder or glob")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of the output")
     parser.add_argument(
@@ -78,10 +79,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _render(args: argparse.Namespace) -> LibraryReport:
-    from fxfast.exchange import load
     from fxfast.rendering import render_library
 
-    graph = load(args.model)
+    graph = load_model(args)
     with file_bar() as bar:
         return render_library(
             graph,

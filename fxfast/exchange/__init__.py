@@ -1,4 +1,4 @@
-"""Model files: one module per format, and the native one behind ``load`` and ``save``."""
+"""Model files: one module per format, behind ``load`` and ``save``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,28 @@ import os
 from pathlib import Path
 
 from fxfast.errors import ModelError
-from fxfast.exchange import safetensors
+from fxfast.exchange import model_file, nam, nam_write, safetensors
 from fxfast.graph import ModelGraph
 
 MODEL_FILE = "model.safetensors"
+NAM_SUFFIX = ".nam"
+# The native file begins with its header's length in 8 bytes, the upper ones zero.
+_START_BYTES = 8
 
 __all__ = ["MODEL_FILE", "load", "save"]
 
 
-def load(path: str | os.PathLike[str]) -> ModelGraph:
-    """Read a native model file, or the one that a run directory holds.
+def load(
+    path: str | os.PathLike[str],
+    *,
+    slim: float | None = None,
+    linear_tap_order: str = nam.TAP_ORDERS[0],
+) -> ModelGraph:
+    """Read a native model file, a ``.nam`` file, or the model that a run directory holds.
+
+    ``slim`` from 0 to 1 chooses from a ``.nam`` that holds several sizes (default: the full
+    one). ``linear_tap_order`` is "oldest-first" for a ``.nam`` of architecture Linear from a
+    trainer before August 2026.
 
     Raises ``ModelError`` that names the path and the field when there is no such file,
     or when it is damaged, hostile or newer than this version knows.
@@ -29,12 +41,29 @@ def load(path: str | os.PathLike[str]) -> ModelGraph:
                 f"got a directory without it"
             )
         path = inside
+    if _is_nam(path):
+        return nam.load(path, slim=slim, linear_tap_order=linear_tap_order)
+    if slim is not None:
+        raise ModelError(f"{path}: expected a .nam file of several sizes for slim, got another")
     return safetensors.load(path)
 
 
-def save(graph: ModelGraph, path: str | os.PathLike[str]) -> None:
-    """Write ``graph`` to the native model file ``path``, replacing it in one step.
+def _is_nam(path: Path) -> bool:
+    """By the name, or because the file begins as JSON does."""
+    if path.suffix.lower() == NAM_SUFFIX:
+        return True
+    with model_file.naming(path):
+        start = model_file.read_start(path, _START_BYTES)
+    return start.lstrip().startswith(b"{") and b"\0" not in start
 
-    Raises ``ModelError`` that names the path when it cannot be written there.
+
+def save(graph: ModelGraph, path: str | os.PathLike[str]) -> None:
+    """Write ``graph`` to ``path``, replacing it in one step: a ``.nam`` by that name, or native.
+
+    Raises ``ModelError`` that names the path when it cannot be written there, or when a
+    ``.nam`` cannot hold the graph.
     """
-    safetensors.save(graph, path)
+    if Path(path).suffix.lower() == NAM_SUFFIX:
+        nam_write.save(graph, path)
+    else:
+        safetensors.save(graph, path)
