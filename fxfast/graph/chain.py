@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from fxfast.errors import ModelError
-from fxfast.graph.checks import MAX_LAYERS, check_array, check_number
+from fxfast.graph.checks import MAX_LAYERS, as_float32, check_array, check_number
 from fxfast.graph.node import Convolution, Node, check_depth, check_node
 
 
@@ -60,13 +60,17 @@ class Sequential(Node):
 class Linear(Node):
     """A FIR filter of one channel: ``y[t] = bias + sum_n taps[n] * x[t - n]``.
 
-    ``taps`` is the impulse response, the factor of the newest sample first.
+    ``taps`` is the impulse response, the factor of the newest sample first. ``bias`` is
+    rounded to float32.
     """
 
     taps: np.ndarray
     bias: float = 0.0
 
     kind: ClassVar[str] = "linear"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bias", as_float32(self.bias))
 
     @property
     def in_channels(self) -> int:

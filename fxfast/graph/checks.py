@@ -81,3 +81,11 @@ def check_grouped(weight: Any, groups: Any, name: str, in_channels: int) -> None
             f"{name}: expected {in_channels // groups} input channels"
             f"{' per group' if groups > 1 else ''}, got shape {weight.shape}"
         )
+
+
+def as_float32(value: Any) -> Any:
+    """A float rounded to float32; anything else as it is, for ``check_number`` to refuse."""
+    if type(value) is not float:
+        return value
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from fxfast.graph.activation import Activation
+from fxfast.graph.checks import as_float32
 from fxfast.graph.node import Convolution, Node
 
 MODES = ("none", "gated", "blended")
@@ -161,7 +162,7 @@ class WaveNet(Node):
     The first array reads the input, every other the ``h`` of the array before; the
     convolved sum of an array is where the sum of the next one starts, and that of the last
     one times ``head_scale`` goes through ``head``. The condition of every layer is
-    ``condition`` of the input, or the input itself.
+    ``condition`` of the input, or the input itself. ``head_scale`` is rounded to float32.
     """
 
     arrays: tuple[LayerArray, ...]
@@ -174,6 +175,7 @@ class WaveNet(Node):
     def __post_init__(self) -> None:
         object.__setattr__(self, "arrays", tuple(self.arrays))
         object.__setattr__(self, "head", tuple(self.head))
+        object.__setattr__(self, "head_scale", as_float32(self.head_scale))
 
     @property
     def in_channels(self) -> int:

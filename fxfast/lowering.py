@@ -1,0 +1,385 @@
+"""From a graph to a program: operations on lines, plain data that the engine packs.
+
+A line is a signal of some channels; line 0 is the input. Operations run in order, over
+any stretch of time at once, and a line is written before it is read. Groups are written
+out as dense weights, and what nobody reads is left out.
+
+A line that a convolution of several taps reads, and the output line, is written by one
+operation only, so that its past stays in place. All others are scratch: written again by
+later operations of the same number of channels. An operation that works element by element
+may write the line that it reads, and a convolution the line that it adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from fxfast.errors import ModelError
+from fxfast.graph import (
+    Activation,
+    Conv1x1,
+    ConvStack,
+    Film,
+    LayerArray,
+    Linear,
+    ModelGraph,
+    Node,
+    Sequential,
+    WaveNet,
+    WaveNetLayer,
+)
+
+_NONE = Activation()
+
+
+@dataclass(frozen=True, eq=False)
+class ConvOp:
+    """``output = activation(bias + conv(input) + add)``; ``weight`` is (out, in, taps)."""
+
+    input: int
+    output: int
+    weight: np.ndarray
+    bias: np.ndarray | None = None
+    dilation: int = 1
+    add: int | None = None
+    activation: Activation = _NONE
+
+    @property
+    def history_samples(self) -> int:
+        return (int(self.weight.shape[2]) - 1) * self.dilation
+
+
+@dataclass(frozen=True, eq=False)
+class GateOp:
+    """The top half of ``input`` through ``activation``, the bottom half through ``secondary``.
+
+    Their product in mode "gated"; in mode "blended" ``secondary`` is the share of the
+    activated top half, beside the top half as it is.
+    """
+
+    input: int
+    output: int
+    mode: str
+    activation: Activation
+    secondary: Activation
+
+
+@dataclass(frozen=True, eq=False)
+class FilmOp:
+    """``output = input * scale``, plus the shift that fills the second half of ``scale_shift``."""
+
+    input: int
+    scale_shift: int
+    output: int
+    shift: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ActivateOp:
+    """``output = activation(input)``."""
+
+    input: int
+    output: int
+    activation: Activation
+
+
+@dataclass(frozen=True, eq=False)
+class AddOp:
+    """``output = a + b``."""
+
+    a: int
+    b: int
+    output: int
+
+
+Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp
+# The operands of each operation, those first that the output may take the place of.
+_OPERANDS: dict[type, tuple[str, ...]] = {
+    ConvOp: ("add", "input"),
+    GateOp: ("input",),
+    FilmOp: ("input", "scale_shift"),
+    ActivateOp: ("input",),
+    AddOp: ("a", "b"),
+}
+_IN_PLACE = {
+    ConvOp: ("add",),
+    FilmOp: ("input",),
+    ActivateOp: ("input",),
+    AddOp: ("a", "b"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """``lines`` has the channels of each line; the output line has one."""
+
+    lines: tuple[int, ...]
+    ops: tuple[Op, ...]
+    output_line: int
+
+
+def reads(op: Op) -> tuple[int, ...]:
+    """The lines that an operation reads."""
+    lines = (getattr(op, name) for name in _OPERANDS[type(op)])
+    return tuple(line for line in lines if line is not None)
+
+
+def lower(graph: ModelGraph) -> Program:
+    """The program that computes ``graph``."""
+    builder = _Builder()
+    output = _lower_node(builder, graph.root, 0)
+    ops = _needed(builder.ops, output)
+    return _with_scratch(builder.lines, ops, output)
+
+
+@dataclass
+class _Builder:
+    """Collects operations, each of which writes a line of its own."""
+
+    lines: list[int] = field(default_factory=lambda: [1])
+    ops: list[Op] = field(default_factory=list)
+
+    def _line(self, channels: int) -> int:
+        self.lines.append(channels)
+        return len(self.lines) - 1
+
+    def conv(
+        self,
+        line: int,
+        weight: np.ndarray,
+        bias: np.ndarray | None = None,
+        *,
+        dilation: int = 1,
+        groups: int = 1,
+        add: int | None = None,
+        activation: Activation = _NONE,
+    ) -> int:
+        dense = _dense(weight.reshape(*weight.shape[:2], -1), groups)
+        output = self._line(dense.shape[0])
+        self.ops.append(ConvOp(line, output, dense, bias, dilation, add, activation))
+        return output
+
+    def conv1x1(self, line: int, conv: Conv1x1 | Film, add: int | None = None) -> int:
+        return self.conv(line, conv.weight, conv.bias, groups=conv.groups, add=add)
+
+    def gate(self, line: int, layer: WaveNetLayer, secondary: Activation) -> int:
+        output = self._line(layer.bottleneck)
+        self.ops.append(GateOp(line, output, layer.mode, layer.activation, secondary))
+        return output
+
+    def film(self, line: int, film: Film | None, c: int) -> int:
+        """``line`` itself where there is no FiLM."""
+        if film is None:
+            return line
+        scale_shift = self.conv1x1(c, film)
+        channels = self.lines[line]
+        output = self._line(channels)
+        shift = self.lines[scale_shift] == 2 * channels
+        self.ops.append(FilmOp(line, scale_shift, output, shift))
+        return output
+
+    def activate(self, line: int, activation: Activation) -> int:
+        if activation.kind == "none":
+            return line
+        output = self._line(self.lines[line])
+        self.ops.append(ActivateOp(line, output, activation))
+        return output
+
+    def add(self, a: int, b: int) -> int:
+        output = self._line(self.lines[a])
+        self.ops.append(AddOp(a, b, output))
+        return output
+
+
+def _dense(weight: np.ndarray, groups: int) -> np.ndarray:
+    """(out, in / groups, taps) as (out, in, taps), zero where a group does not read."""
+    if groups == 1:
+        return np.ascontiguousarray(weight)
+    out, per_group, taps = weight.shape
+    dense = np.zeros((out, per_group * groups, taps), np.float32)
+    rows = out // groups
+    for group in range(groups):
+        block = slice(group * rows, (group + 1) * rows)
+        dense[block, group * per_group : (group + 1) * per_group] = weight[block]
+    return dense
+
+
+def _lower_node(builder: _Builder, node: Node, line: int) -> int:
+    if isinstance(node, ConvStack):
+        return _lower_stack(builder, node, line)
+    if isinstance(node, WaveNet):
+        return _lower_wavenet(builder, node, line)
+    if isinstance(node, Sequential):
+        for child in node.children:
+            line = _lower_node(builder, child, line)
+        return line
+    if isinstance(node, Linear):
+        bias = np.array([node.bias], np.float32) if node.bias else None
+        return builder.conv(line, node.taps[None, None, ::-1], bias)
+    raise ModelError(f"graph: expected a node that the engine knows, got {node.kind}")
+
+
+def _lower_stack(builder: _Builder, stack: ConvStack, line: int) -> int:
+    start = line
+    last = stack.layers[-1]
+    adds = stack.skip and last.activation.kind == "none"
+    for layer in stack.layers:
+        line = builder.conv(
+            line,
+            layer.weight,
+            layer.bias,
+            dilation=layer.dilation,
+            add=start if adds and layer is last else None,
+            activation=layer.activation,
+        )
+    return builder.add(line, start) if stack.skip and not adds else line
+
+
+# --- WaveNet ---------------------------------------------------------------------
+
+
+def _lower_wavenet(builder: _Builder, net: WaveNet, x: int) -> int:
+    c = x if net.condition is None else _lower_node(builder, net.condition, x)
+    h, total = x, None
+    for array in net.arrays[:-1]:
+        h, total = _lower_array(builder, array, h, c, total)
+        total = builder.conv(total, array.head_weight, array.head_bias)
+    last = net.arrays[-1]
+    _, total = _lower_array(builder, last, h, c, total)
+    # Each activation of the head is the last step of the operation before it.
+    activations = [conv.activation for conv in net.head] + [_NONE]
+    scaled = _scaled(last, net.head_scale)
+    if scaled is not None:
+        total = builder.conv(total, *scaled, activation=activations[0])
+    else:
+        total = builder.conv(total, last.head_weight, last.head_bias)
+        scale = np.float32(net.head_scale) * np.eye(last.out_channels, dtype=np.float32)
+        total = builder.conv(total, scale, activation=activations[0])
+    for conv, activation in zip(net.head, activations[1:], strict=True):
+        total = builder.conv(total, conv.weight, conv.bias, activation=activation)
+    return total
+
+
+def _scaled(array: LayerArray, scale: float) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """The convolution of the sum times ``scale``; none where float32 would round it."""
+
+    def times_scale(values: np.ndarray) -> tuple[np.ndarray, bool]:
+        exact = values.astype(np.float64) * scale
+        rounded = exact.astype(np.float32)
+        return rounded, np.array_equal(exact, rounded)
+
+    weight, fits = times_scale(array.head_weight)
+    if array.head_bias is None:
+        return (weight, None) if fits else None
+    bias, bias_fits = times_scale(array.head_bias)
+    return (weight, bias) if fits and bias_fits else None
+
+
+def _lower_array(
+    builder: _Builder, array: LayerArray, x: int, c: int, total: int | None
+) -> tuple[int, int]:
+    h = builder.conv(x, array.rechannel)
+    for layer in array.layers:
+        a = _lower_activation(builder, layer, h, c)
+        total = _lower_sum(builder, layer, a, c, total)
+        if layer.layer1x1 is None:
+            continue
+        film = layer.films.get("layer1x1_post_film")
+        if film is None:
+            h = builder.conv1x1(a, layer.layer1x1, add=h)
+        else:
+            h = builder.add(h, builder.film(builder.conv1x1(a, layer.layer1x1), film, c))
+    assert total is not None  # an array has a layer
+    return h, total
+
+
+def _lower_activation(builder: _Builder, layer: WaveNetLayer, h: int, c: int) -> int:
+    films = layer.films
+    read = builder.film(h, films.get("conv_pre_film"), c)
+    z = builder.conv(
+        read, layer.conv_weight, layer.conv_bias, dilation=layer.dilation, groups=layer.groups
+    )
+    z = builder.film(z, films.get("conv_post_film"), c)
+    mixed = builder.film(c, films.get("input_mixin_pre_film"), c)
+    alone = "input_mixin_post_film" in films
+    at_once = layer.mode == "none" and not alone and "activation_pre_film" not in films
+    mixin = builder.conv(
+        mixed,
+        layer.mixin_weight,
+        groups=layer.groups_mixin,
+        add=None if alone else z,
+        activation=layer.activation if at_once else _NONE,
+    )
+    if alone:
+        mixin = builder.add(z, builder.film(mixin, films["input_mixin_post_film"], c))
+    z = builder.film(mixin, films.get("activation_pre_film"), c)
+    if layer.secondary is not None:
+        a = builder.gate(z, layer, layer.secondary)
+    else:
+        a = z if at_once else builder.activate(z, layer.activation)
+    return builder.film(a, films.get("activation_post_film"), c)
+
+
+def _lower_sum(builder: _Builder, layer: WaveNetLayer, a: int, c: int, total: int | None) -> int:
+    film = layer.films.get("head1x1_post_film")
+    if layer.head1x1 is not None and film is None:
+        return builder.conv1x1(a, layer.head1x1, add=total)
+    if layer.head1x1 is not None:
+        a = builder.film(builder.conv1x1(a, layer.head1x1), film, c)
+    return a if total is None else builder.add(total, a)
+
+
+# --- lines -----------------------------------------------------------------------
+
+
+def _needed(ops: list[Op], output: int) -> list[Op]:
+    """The operations that the output depends on."""
+    wanted, found = {output}, []
+    for op in reversed(ops):
+        if op.output in wanted:
+            wanted.update(reads(op))
+            found.append(op)
+    return found[::-1]
+
+
+def _with_scratch(channels: list[int], ops: list[Op], output: int) -> Program:
+    """Give every line that keeps no past the place of one that nobody reads any more."""
+    last_read = {line: index for index, op in enumerate(ops) for line in reads(op)}
+    fixed = {0, output}
+    fixed.update(op.input for op in ops if isinstance(op, ConvOp) and op.history_samples)
+    places, lines = {0: 0}, [channels[0]]
+    free: dict[int, list[int]] = {}
+    placed: list[Op] = []
+    for index, op in enumerate(ops):
+        ending = {line for line in reads(op) if last_read[line] == index} - fixed
+        size = channels[op.output]
+        taken = [
+            line
+            for name in _IN_PLACE.get(type(op), ())
+            if (line := getattr(op, name)) in ending
+            and channels[line] == size
+            and reads(op).count(line) == 1
+        ]
+        if op.output in fixed or not (taken or free.get(size)):
+            places[op.output] = len(lines)
+            lines.append(size)
+        elif taken:
+            places[op.output] = places[taken[0]]
+            ending.remove(taken[0])
+        else:
+            places[op.output] = free[size].pop()
+        placed.append(_moved(op, places))
+        for line in ending:
+            free.setdefault(channels[line], []).append(places[line])
+    return Program(tuple(lines), tuple(placed), places[output])
+
+
+def _moved(op: Op, places: dict[int, int]) -> Op:
+    lines = {name: getattr(op, name) for name in (*_OPERANDS[type(op)], "output")}
+    moved: dict[str, Any] = {
+        name: None if line is None else places[line] for name, line in lines.items()
+    }
+    return replace(op, **moved)

@@ -1,0 +1,282 @@
+"""Programs compute what the nodes mean, in float64, for every option."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from activations import activate
+from hypothesis import given
+from hypothesis import strategies as st
+from nets import random_graph, reference_render
+from programs import check_program, program_receptive_field, run_program
+from tolerances import TOLERANCES
+from wavenet_reference import reference_graph
+from wavenets import PRESETS, WEIGHT_KINDS, Noise, Options, random_stack, random_wavenet
+
+from fxfast.graph import FILM_PLACES, Activation, Linear, ModelGraph, Node, Sequential, WaveNet
+from fxfast.lowering import ActivateOp, AddOp, ConvOp, FilmOp, GateOp, lower
+
+RATE = 48_000
+TOLERANCE = TOLERANCES["lowered_float64"].value
+
+
+def noise(samples: int = 150, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, samples)
+
+
+def assert_lowers(root: Node, samples: int = 150) -> None:
+    graph = ModelGraph(root, RATE)
+    program = lower(graph)
+    check_program(program)
+    assert program_receptive_field(program) == graph.receptive_field
+    x = noise(samples)
+    expected = reference_graph(graph, x)
+    got = run_program(program, x, np.float64, graph.receptive_field)
+    assert np.abs(got - expected).max() <= TOLERANCE * max(1.0, np.abs(expected).max())
+    # The first samples already depend on the biases of all layers.
+    assert np.ptp(expected) > 0
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "gated": {"modes": ["gated"]},
+    "blended": {"modes": ["blended"]},
+    "mixed modes": {"modes": ["none", "gated", "blended"], "taps": [2, 3, 1], "dilations": [1, 2]},
+    "bottleneck": {"channels": 5, "bottleneck": 2},
+    "wide bottleneck": {"channels": 2, "bottleneck": 7, "modes": ["gated"]},
+    "groups": {"channels": 6, "groups": 3, "groups_1x1": 2},
+    "depthwise": {"channels": 4, "groups": 4, "groups_1x1": 4},
+    "grouped gate": {"channels": 4, "groups": 2, "modes": ["gated"]},
+    "head1x1": {"head1x1": 4},
+    "no layer1x1": {"layer1x1": False},
+    "no layer1x1 with head1x1": {"layer1x1": False, "head1x1": 2},
+    "multi-tap head": {"head_taps": 5},
+    "multi-tap head of one layer": {"head_taps": 5, "taps": [3], "films": ["activation_post_film"]},
+    "one tap": {"taps": [1, 1]},
+    "all films": {"films": FILM_PLACES, "head1x1": 2},
+    "all films, gated": {"films": FILM_PLACES, "head1x1": 5, "modes": ["gated"], "head_taps": 2},
+    "all films, blended, scale only": {
+        "films": FILM_PLACES, "head1x1": 3, "modes": ["blended"], "shift": False, "bottleneck": 2,
+    },
+    **{place: {"films": [place], "head1x1": 2} for place in FILM_PLACES},
+    **{f"{place}, scale": {"films": [place], "head1x1": 2, "shift": False}
+       for place in FILM_PLACES},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(OPTIONS))
+def test_every_option(name: str) -> None:
+    options = Options(**OPTIONS[name])
+    assert_lowers(random_wavenet(1, [options]))
+    sum_channels = options.head1x1 or options.bottleneck or options.channels
+    assert_lowers(random_wavenet(2, [replace(options, head_out=sum_channels), options]))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 7, 12])
+def test_odd_channel_counts(channels: int) -> None:
+    first = Options(channels, modes=["gated", "none"], head_out=3)
+    assert_lowers(random_wavenet(channels, [first, Options(head_taps=channels)]))
+
+
+@pytest.mark.parametrize("mode", ["none", "gated", "blended"])
+@pytest.mark.parametrize("kind", WEIGHT_KINDS)
+def test_every_activation(kind: str, mode: str) -> None:
+    options = Options(modes=[mode], kinds=[kind], secondary_kinds=[kind], films=[FILM_PLACES[4]])
+    assert_lowers(random_wavenet(5, [options], head=[(kind, 2, 3), ("none", 1, 1)]))
+
+
+@pytest.mark.parametrize("head_scale", [0.3, 0.5, -2.0, 0.0])
+@pytest.mark.parametrize("head", [[], [("relu", 4, 8), ("relu", 1, 1)], [("prelu", 1, 2)]])
+def test_post_stack_head_and_scale(head: list[tuple[str, int, int]], head_scale: float) -> None:
+    out = 3 if head else 1
+    net = random_wavenet(6, [Options(head_out=out)], head=head, head_scale=head_scale)
+    if head_scale:
+        assert_lowers(net)
+    program = lower(ModelGraph(net, RATE))
+    scales = [op for op in program.ops if isinstance(op, ConvOp) and op.weight.shape[2] == 1]
+    folded = not any(np.float32(0.3) in op.weight for op in scales)
+    assert folded == (head_scale != 0.3)
+
+
+@pytest.mark.parametrize("channels", [[1, 1], [1, 4, 3]])
+def test_condition_models(channels: list[int]) -> None:
+    options = Options(films=FILM_PLACES, head1x1=2, groups_mixin=channels[-1])
+    options = replace(options, bottleneck=3, film_groups=1)
+    assert_lowers(random_wavenet(7, [options], condition=random_stack(1, channels)))
+    inner = random_wavenet(8, [Options(head_out=2, head_taps=9)], condition=random_stack(2, [1, 2]))
+    options = replace(options, groups_mixin=1, film_groups=2)
+    assert_lowers(random_wavenet(9, [options], condition=inner))
+
+
+def test_a_condition_with_more_history_than_the_layers() -> None:
+    """The condition reaches back further: the receptive field is the longest path, not a sum."""
+    condition = random_stack(3, [1, 2, 2, 2, 2, 1])
+    for films in ((), ("conv_pre_film",)):
+        net = random_wavenet(1, [Options(films=films)], condition=condition)
+        assert net.history_samples == 15 + 4 + (2 if films else 0)
+        assert_lowers(net)
+
+
+def test_chains_filters_and_stacks() -> None:
+    taps = np.random.default_rng(1).standard_normal(9).astype(np.float32)
+    linear = Linear(taps, 0.25)
+    net = random_wavenet(4, [Options()])
+    stack = random_stack(4, [1, 3, 1])
+    assert_lowers(linear)
+    assert_lowers(Sequential((linear, net, Sequential((stack, Linear(taps[:1]))))))
+    impulse = np.zeros(12)
+    impulse[2] = 1
+    got = run_program(lower(ModelGraph(linear, RATE)), impulse, np.float64)
+    assert np.allclose(got[2:11], taps.astype(np.float64) + 0.25, atol=1e-15)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("last", ["none", "tanh"])
+def test_a_stack_equals_the_reference_of_stacks(skip: bool, last: str) -> None:
+    graph = random_graph([(4, 3, 2, "tanh"), (3, 1, 1, "prelu"), (1, 5, 1, last)], skip=skip)
+    program = lower(graph)
+    check_program(program)
+    got = run_program(program, noise(), np.float64)
+    assert np.abs(got - reference_render(graph, noise(), np.float64)).max() <= TOLERANCE
+    assert len(program.ops) == 3 + (skip and last == "tanh")
+
+
+def test_a_skip_around_one_tap_inside_a_chain() -> None:
+    stack = random_graph([(1, 1, 1, "none")], skip=True).root
+    assert_lowers(Sequential((stack, stack, stack)))
+
+
+@given(
+    data=st.data(),
+    seed=st.integers(0, 10_000),
+    channels=st.sampled_from([1, 2, 3, 5, 7, 12]),
+    head=st.lists(
+        st.tuples(st.sampled_from(WEIGHT_KINDS), st.integers(1, 4), st.integers(1, 4)), max_size=2
+    ),
+    condition=st.sampled_from([None, 1, 2, 3]),
+)
+def test_any_wavenet(
+    data: st.DataObject,
+    seed: int,
+    channels: int,
+    head: list[tuple[str, int, int]],
+    condition: int | None,
+) -> None:
+    conditioner = None if condition is None else random_stack(seed, [1, 2, condition])
+    size = 1 if condition is None else condition
+    arrays: list[Options] = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        arrays.append(data.draw(array_options(channels, size)))
+    sums = [options.head1x1 or options.bottleneck or options.channels for options in arrays]
+    for options, following in zip(arrays, sums[1:], strict=False):
+        options.head_out = following
+    if head:
+        arrays[-1].head_out = data.draw(st.integers(1, 3))
+        head[-1] = (head[-1][0], 1, head[-1][2])
+    assert_lowers(random_wavenet(seed, arrays, head=head, condition=conditioner), samples=60)
+
+
+@st.composite
+def array_options(draw: st.DrawFn, channels: int, condition: int) -> Options:
+    bottleneck = draw(st.sampled_from([None, channels, 2 * channels, 1, 3]))
+    size = bottleneck or channels
+    head1x1 = draw(st.sampled_from([None, None, 1, 4, size]))
+    groups = [n for n in range(1, channels + 1) if channels % n == 0 and size % n == 0]
+    shared = [n for n in groups if head1x1 is None or head1x1 % n == 0]
+    layers = draw(st.integers(1, 4))
+    kinds = st.lists(st.sampled_from(WEIGHT_KINDS), min_size=1, max_size=3)
+    return Options(
+        channels,
+        bottleneck,
+        draw(st.lists(st.integers(1, 4), min_size=layers, max_size=layers)),
+        draw(st.lists(st.integers(1, 9), min_size=layers, max_size=layers)),
+        draw(st.lists(st.sampled_from(["none", "gated", "blended"]), min_size=1, max_size=3)),
+        draw(kinds),
+        draw(kinds),
+        groups=draw(st.sampled_from(groups)),
+        groups_mixin=draw(st.sampled_from([1, condition])) if size % condition == 0 else 1,
+        groups_1x1=draw(st.sampled_from(shared)),
+        layer1x1=draw(st.booleans()),
+        head1x1=head1x1,
+        films=draw(st.lists(st.sampled_from(FILM_PLACES), unique=True)),
+        shift=draw(st.booleans()),
+        head_taps=draw(st.integers(1, 4)),
+        head_bias=draw(st.booleans()),
+    )
+
+
+@pytest.mark.parametrize("name", ["nano", "a2-lite"])
+def test_presets(name: str) -> None:
+    assert_lowers(PRESETS[name](), samples=40)
+
+
+def test_the_operations_of_one_plain_layer() -> None:
+    """The engine's speed rests on this: four operations a layer, and nothing for the last h."""
+    program = lower(ModelGraph(PRESETS["standard"](), RATE))
+    kinds = [type(op) for op in program.ops]
+    assert kinds.count(ConvOp) == 2 * (1 + 10 * 3) - 1 + 2 + 1
+    assert kinds.count(AddOp) == 10 - 1 + 10
+    assert len(kinds) == kinds.count(ConvOp) + kinds.count(AddOp)
+    # One line with a past for each layer; scratch is shared.
+    assert len(program.lines) <= 1 + 20 + 10
+
+
+def test_what_nobody_reads_is_left_out() -> None:
+    options = Options(taps=[2], dilations=[1], films=["layer1x1_post_film"])
+    program = lower(ModelGraph(random_wavenet(1, [options]), RATE))
+    assert not any(isinstance(op, FilmOp | AddOp) for op in program.ops)
+    gated = random_wavenet(1, [Options(taps=[2], modes=["gated"], kinds=["none"])])
+    found = [type(op) for op in lower(ModelGraph(gated, RATE)).ops]
+    assert GateOp in found
+    assert ActivateOp not in found
+
+
+def test_groups_are_written_out() -> None:
+    net = random_wavenet(1, [Options(4, groups=2)])
+    program = lower(ModelGraph(net, RATE))
+    conv = next(op for op in program.ops if isinstance(op, ConvOp) and op.weight.shape[2] == 3)
+    weight = net.arrays[0].layers[0].conv_weight
+    assert np.array_equal(conv.weight[:2, :2], weight[:2])
+    assert np.array_equal(conv.weight[2:, 2:], weight[2:])
+    assert not conv.weight[:2, 2:].any()
+    assert not conv.weight[2:, :2].any()
+
+
+@pytest.mark.parametrize("kind", WEIGHT_KINDS)
+def test_the_activations_of_these_tests_are_those_of_torch(kind: str) -> None:
+    import torch
+    from torch.nn import functional
+
+    activation = Noise(1).activation(kind, 3)
+    h = 3 * np.random.default_rng(1).standard_normal((3, 200))
+    x = torch.from_numpy(h)[None]
+    names = {"prelu": lambda x: functional.prelu(x, _tensor(activation.slopes)),
+             "leaky_relu": lambda x: functional.prelu(x, _tensor(activation.slopes)),
+             "leaky_hardtanh": lambda x: _leaky_hardtanh(x, activation),
+             "fasttanh": torch.tanh, "tanh": torch.tanh, "sigmoid": torch.sigmoid}  # fmt: skip
+    expected = names.get(kind, getattr(functional, kind, None))(x)[0].numpy()
+    # The fast tanh is an approximation; NAM Core states its largest error as 4.4e-4.
+    tolerance = 4.5e-4 if kind == "fasttanh" else 1e-12
+    assert np.abs(activate(activation, h) - expected).max() <= tolerance
+
+
+def _tensor(array: np.ndarray | None) -> Any:
+    import torch
+
+    assert array is not None
+    return torch.from_numpy(array.astype(np.float64))
+
+
+def _leaky_hardtanh(x: Any, activation: Activation) -> Any:
+    low, high, low_slope, high_slope = _tensor(activation.limits)
+    inside = x.clamp(low, high)
+    return inside + (x - inside) * (x < low) * low_slope + (x - inside) * (x > high) * high_slope
+
+
+def test_a_wavenet_of_two_input_channels_inside_a_chain() -> None:
+    inner = random_wavenet(3, [Options(groups_mixin=1)], in_channels=2)
+    assert isinstance(inner, WaveNet)
+    assert_lowers(Sequential((random_stack(1, [1, 2]), inner)))

@@ -1,0 +1,117 @@
+"""Every node of a graph in numpy float64, written from the forward equations, not from ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from activations import activate
+
+from fxfast.graph import ConvStack, Linear, ModelGraph, Sequential, WaveNet
+
+
+def reference_graph(graph: ModelGraph, x: np.ndarray, silence: int | None = None) -> np.ndarray:
+    """Render x (T) after ``silence`` zero samples, by default more than any path can reach."""
+    if silence is None:
+        silence = 64 + longest_path(graph.root)
+    x_ct = np.concatenate([np.zeros(silence), x])[None]
+    return forward(graph.root, x_ct)[0, silence:]
+
+
+def longest_path(node: Any) -> int:
+    """All histories of a node added up: at least what an output depends on."""
+    if isinstance(node, ConvStack):
+        return sum((layer.weight.shape[2] - 1) * layer.dilation for layer in node.layers)
+    if isinstance(node, Linear):
+        return len(node.taps)
+    if isinstance(node, Sequential):
+        return sum(longest_path(child) for child in node.children)
+    found = 0 if node.condition is None else longest_path(node.condition)
+    for array in node.arrays:
+        found += array.head_weight.shape[2]
+        found += sum((la.conv_weight.shape[2] - 1) * la.dilation for la in array.layers)
+    return found + sum(conv.weight.shape[2] for conv in node.head)
+
+
+def forward(node: Any, x_ct: np.ndarray) -> np.ndarray:
+    if isinstance(node, Sequential):
+        for child in node.children:
+            x_ct = forward(child, x_ct)
+        return x_ct
+    if isinstance(node, Linear):
+        full = np.convolve(x_ct[0], node.taps.astype(np.float64))
+        return full[None, : x_ct.shape[1]] + node.bias
+    if isinstance(node, ConvStack):
+        h = x_ct
+        for layer in node.layers:
+            h = activate(layer.activation, conv(h, layer.weight, layer.bias, layer.dilation))
+        return h + x_ct if node.skip else h
+    assert isinstance(node, WaveNet)
+    return wavenet(node, x_ct)
+
+
+def conv(
+    x_ct: np.ndarray, weight: np.ndarray, bias: Any = None, dilation: int = 1, groups: int = 1
+) -> np.ndarray:
+    """Causal, grouped; a weight of two dimensions has one tap."""
+    weight = weight.astype(np.float64).reshape(*weight.shape[:2], -1)
+    taps = weight.shape[2]
+    padded = np.pad(x_ct, ((0, 0), ((taps - 1) * dilation, 0)))
+    length = x_ct.shape[1]
+    outputs = []
+    for rows, x_group in zip(np.split(weight, groups), np.split(padded, groups), strict=True):
+        columns = [x_group[:, k * dilation : k * dilation + length] for k in range(taps)]
+        outputs.append(np.einsum("oik,kit->ot", rows, np.array(columns)))
+    y = np.concatenate(outputs)
+    return y if bias is None else y + bias.astype(np.float64)[:, None]
+
+
+def wavenet(net: WaveNet, x_ct: np.ndarray) -> np.ndarray:
+    c = x_ct if net.condition is None else forward(net.condition, x_ct)
+    y, head = x_ct, None
+    for array in net.arrays:
+        h = conv(y, array.rechannel)
+        for layer in array.layers:
+            h, given = wavenet_layer(layer, h, c)
+            head = given if head is None else head + given
+        y, head = h, conv(head, array.head_weight, array.head_bias)
+    out = net.head_scale * head
+    for post in net.head:
+        out = conv(activate(post.activation, out), post.weight, post.bias)
+    return out
+
+
+def wavenet_layer(layer: Any, h: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def film(place: str, x: np.ndarray) -> np.ndarray:
+        if place not in layer.films:
+            return x
+        made = layer.films[place]
+        values = conv(c, made.weight, made.bias, groups=made.groups)
+        if len(values) == len(x):
+            return x * values
+        assert len(values) == 2 * len(x)
+        return x * values[: len(x)] + values[len(x) :]
+
+    z = conv(
+        film("conv_pre_film", h), layer.conv_weight, layer.conv_bias, layer.dilation, layer.groups
+    )
+    z = film("conv_post_film", z)
+    mixin = conv(film("input_mixin_pre_film", c), layer.mixin_weight, groups=layer.groups_mixin)
+    z = film("activation_pre_film", z + film("input_mixin_post_film", mixin))
+    if layer.mode == "none":
+        a = activate(layer.activation, z)
+    else:
+        half = len(z) // 2
+        top, alpha = z[:half], activate(layer.secondary, z[half:])
+        a = activate(layer.activation, top) * alpha
+        if layer.mode == "blended":
+            a = a + (1 - alpha) * top
+    a = film("activation_post_film", a)
+    given = a
+    if layer.head1x1 is not None:
+        weight, bias, groups = layer.head1x1
+        given = film("head1x1_post_film", conv(a, weight, bias, groups=groups))
+    if layer.layer1x1 is not None:
+        weight, bias, groups = layer.layer1x1
+        h = h + film("layer1x1_post_film", conv(a, weight, bias, groups=groups))
+    return h, given
