@@ -44,13 +44,24 @@ class Layout {
 
   // Sets the offsets of an operation whose sizes are set and within the limits.
   void place(PlanOp& op) {
-    const bool is_conv = op.kind == static_cast<std::uint32_t>(OpKind::kConv);
+    const auto kind = static_cast<OpKind>(op.kind);
     const std::uint64_t outs = op.out_channels;
-    op.weights_offset = is_conv ? take(plan_bytes_, outs * op.in_channels * op.taps) : 0;
-    op.bias_offset = is_conv ? take(plan_bytes_, outs) : 0;
-    const int params = activation_params(static_cast<Activation>(op.activation),
-                                         static_cast<int>(op.out_channels));
-    op.params_offset = params == 0 ? 0 : take(plan_bytes_, static_cast<std::uint64_t>(params));
+    std::uint64_t weights = 0, bias = 0, cell = 0;
+    auto params = static_cast<std::uint64_t>(activation_params(
+        static_cast<Activation>(op.activation), static_cast<int>(op.out_channels)));
+    if (kind == OpKind::kConv) {
+      weights = outs * op.in_channels * op.taps;
+      bias = outs;
+    } else if (kind == OpKind::kRecurrent) {
+      const auto gates = 4 * static_cast<std::uint64_t>(gate_block_floats(op.out_channels));
+      weights = (op.in_channels + outs) * gates;
+      bias = gates;
+      cell = params = static_cast<std::uint64_t>(cell_state_floats(op.out_channels));
+    }
+    op.weights_offset = weights == 0 ? 0 : take(plan_bytes_, weights);
+    op.bias_offset = bias == 0 ? 0 : take(plan_bytes_, bias);
+    op.params_offset = params == 0 ? 0 : take(plan_bytes_, params);
+    op.cell_offset = cell == 0 ? 0 : take(state_bytes_, cell);
   }
 
   void finish(PlanHeader& header) const {
@@ -98,8 +109,7 @@ void check_header(const PlanHeader& head) {
   require(head.block_samples >= 1 && head.block_samples <= head.stretch_samples &&
               head.stretch_samples <= kMaxStretchSamples,
           "bad block sizes");
-  require(head.receptive_field >= 1 && head.receptive_field <= kMaxReceptiveField,
-          "a receptive field beyond the limit");
+  require(head.receptive_field <= kMaxReceptiveField, "a receptive field beyond the limit");
 }
 
 void check_line(const PlanLine& line) {
@@ -117,14 +127,21 @@ void check_conv_sizes(const PlanOp& op) {
 }
 
 void check_op_sizes(const PlanOp& op) {
-  require(op.kind < kOpKindCount && op.activation < kActivationCount && op.combine < kCombineCount,
+  require(op.kind < kOpKindCount && op.activation < kActivationCount &&
+              op.combine < kCombineCount && op.cell < kCellCount,
           "an unknown operation");
   require(op.out_channels >= 1 && op.out_channels <= kMaxChannels, "bad output channels");
-  if (op.kind == static_cast<std::uint32_t>(OpKind::kConv)) {
-    check_conv_sizes(op);
-  } else {
-    require(op.in_channels == 0 && op.taps == 1 && op.dilation == 1, "sizes of another operation");
+  const auto kind = static_cast<OpKind>(op.kind);
+  if (kind == OpKind::kConv) return check_conv_sizes(op);
+  require(op.taps == 1 && op.dilation == 1, "taps of another operation");
+  if (kind != OpKind::kRecurrent) {
+    return require(op.in_channels == 0, "input channels of another operation");
   }
+  require(op.in_channels >= 1 && op.in_channels <= kMaxChannels, "bad input channels");
+  require(op.activation == static_cast<std::uint32_t>(Activation::kNone),
+          "an activation of another operation");
+  const auto rows = std::int64_t{op.in_channels} + op.out_channels;
+  require(rows * 4 * op.out_channels <= kMaxParameters, "more parameters than the limit");
 }
 
 // `line_of(i)` gives line i. An operand lies inside its line, and so does the history it reads.
@@ -143,11 +160,12 @@ void check_operands(const PlanOp& op, std::uint32_t line_count, const LineOf& li
   };
   const auto kind = static_cast<OpKind>(op.kind);
   const bool is_conv = kind == OpKind::kConv;
-  check(op.a, is_conv ? op.in_channels : op.out_channels, is_conv ? op.history_samples() : 0,
+  const bool mixes_channels = is_conv || kind == OpKind::kRecurrent;
+  check(op.a, mixes_channels ? op.in_channels : op.out_channels, is_conv ? op.history_samples() : 0,
         "operand a");
   check(op.output, op.out_channels, 0, "an output");
-  // A tile reads whole rows of its input while others of the output are written already.
-  require(!is_conv || op.a.line != op.output.line, "a convolution in place");
+  // Rows of the input are read while others of the output are written already.
+  require(!mixes_channels || op.a.line != op.output.line, "channels mixed in place");
   const bool has_b = is_conv ? op.b.line != kNoLine : kind == OpKind::kCombine;
   const bool has_c = kind == OpKind::kCombine && reads_c(static_cast<Combine>(op.combine));
   has_b ? check(op.b, op.out_channels, 0, "operand b") : absent(op.b, "operand b");
@@ -155,12 +173,13 @@ void check_operands(const PlanOp& op, std::uint32_t line_count, const LineOf& li
 }
 
 PlanOp sizes_of(const Op& op) {
-  const bool is_conv = op.kind == OpKind::kConv;
+  const bool mixes_channels = op.kind == OpKind::kConv || op.kind == OpKind::kRecurrent;
   PlanOp out{};
   out.kind = static_cast<std::uint32_t>(op.kind);
   out.activation = static_cast<std::uint32_t>(op.activation);
   out.combine = static_cast<std::uint32_t>(op.combine);
-  out.in_channels = is_conv ? static_cast<std::uint32_t>(op.in_channels) : 0;
+  out.cell = static_cast<std::uint32_t>(op.cell);
+  out.in_channels = mixes_channels ? static_cast<std::uint32_t>(op.in_channels) : 0;
   out.out_channels = static_cast<std::uint32_t>(op.out_channels);
   out.taps = static_cast<std::uint32_t>(op.taps);
   out.dilation = static_cast<std::uint32_t>(op.dilation);
@@ -207,8 +226,23 @@ std::int64_t receptive_field_of(const Program& program) {
   return 1 + reach[program.output_line];
 }
 
+// Rows of `width` blocks of `units` values, each block padded with zeros to whole vectors.
+void pack_blocks(const std::vector<float>& values, int units, float* packed) {
+  const std::ptrdiff_t block = gate_block_floats(units);
+  for (std::size_t first = 0; first < values.size(); first += static_cast<std::size_t>(units)) {
+    std::copy_n(values.data() + first, units, packed);
+    packed += block;
+  }
+}
+
 void pack_op(const Op& op, const PlanOp& placed, std::byte* plan) {
   const auto floats = [&](std::uint64_t offset) { return reinterpret_cast<float*>(plan + offset); };
+  if (op.kind == OpKind::kRecurrent) {
+    pack_blocks(op.weight, op.out_channels, floats(placed.weights_offset));
+    pack_blocks(op.bias, op.out_channels, floats(placed.bias_offset));
+    pack_blocks(op.params, op.out_channels, floats(placed.params_offset));
+    return;
+  }
   if (op.kind == OpKind::kConv) {
     const std::ptrdiff_t taps = op.taps;
     pack_weights({op.weight.data(), op.out_channels, op.in_channels, op.taps, op.in_channels * taps,
@@ -258,8 +292,11 @@ PlanView::PlanView(const std::byte* bytes, std::size_t size) : bytes_(bytes) {
 std::int64_t PlanView::multiply_adds_per_sample() const {
   std::int64_t total = 0;
   for (std::size_t i = 0; i < op_count(); ++i) {
-    if (op(i).kind != static_cast<std::uint32_t>(OpKind::kConv)) continue;
-    total += std::int64_t{op(i).in_channels} * op(i).out_channels * op(i).taps;
+    const PlanOp& operation = op(i);
+    const auto kind = static_cast<OpKind>(operation.kind);
+    const std::int64_t ins = operation.in_channels, outs = operation.out_channels;
+    if (kind == OpKind::kConv) total += ins * outs * operation.taps;
+    if (kind == OpKind::kRecurrent) total += (ins + outs) * 4 * outs;
   }
   return total;
 }
@@ -288,12 +325,14 @@ AlignedBuffer pack_plan(const Program& program) {
   require(header.output_line < lines.size(), "an output line beyond the lines");
   require(lines[0].channels == 1 && lines[header.output_line].channels == 1,
           "more than one channel in or out");
+  const bool is_recurrent = std::any_of(program.ops.begin(), program.ops.end(),
+                                        [](const Op& op) { return op.kind == OpKind::kRecurrent; });
   const std::int64_t field = receptive_field_of(program);
   if (field > kMaxReceptiveField) {
     throw ModelError("receptive field: expected at most " + std::to_string(kMaxReceptiveField) +
                      " samples, got " + std::to_string(field));
   }
-  header.receptive_field = static_cast<std::uint64_t>(field);
+  header.receptive_field = is_recurrent ? 0 : static_cast<std::uint64_t>(field);
 
   Layout layout(header);
   for (PlanLine& line : lines) layout.place(line);

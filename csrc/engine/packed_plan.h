@@ -27,7 +27,7 @@ struct PlanHeader {
   std::uint64_t state_bytes;      // of one stream
   std::uint32_t block_samples;    // the engine works through longer blocks in pieces of this
   std::uint32_t stretch_samples;  // samples a line takes before its history is moved back
-  std::uint64_t receptive_field;
+  std::uint64_t receptive_field;  // 0: recurrent, it depends on everything before
 };
 static_assert(sizeof(PlanHeader) == kCacheLineBytes);
 
@@ -40,11 +40,11 @@ struct PlanLine {
 };
 
 struct PlanOp {
-  std::uint32_t kind, activation, combine;
+  std::uint32_t kind, activation, combine, cell;
   std::uint32_t in_channels, out_channels, taps, dilation;
-  std::uint32_t reserved;
   Operand a, b, c, output;
   std::uint64_t weights_offset, bias_offset, params_offset;  // in the plan, bytes; 0 = none
+  std::uint64_t cell_offset;  // of a recurrent layer's state in the state, bytes; 0 = none
 
   std::uint32_t history_samples() const { return (taps - 1) * dilation; }
 };
@@ -70,8 +70,10 @@ class PlanView {
   std::size_t line_count() const { return header().line_count; }
   std::size_t op_count() const { return header().op_count; }
   std::size_t state_bytes() const { return header().state_bytes; }
+  bool is_recurrent() const { return header().receptive_field == 0; }
+  // Of what is not recurrent; 1 for a plan that is.
   std::int64_t receptive_field() const {
-    return static_cast<std::int64_t>(header().receptive_field);
+    return is_recurrent() ? 1 : static_cast<std::int64_t>(header().receptive_field);
   }
   std::int64_t multiply_adds_per_sample() const;
 

@@ -48,6 +48,19 @@ void validate_conv(const Op& op, const std::string& name) {
   require_finite(op.bias, name + ".bias");
 }
 
+void validate_recurrent(const Op& op, const std::string& name) {
+  require(static_cast<std::uint32_t>(op.cell) < kCellCount, name + ".cell", "a known cell",
+          static_cast<std::int64_t>(op.cell));
+  require_range(op.in_channels, kMaxChannels, name + ".in_channels");
+  require(op.activation == Activation::kNone, name + ".activation", "none",
+          static_cast<std::int64_t>(op.activation));
+  const std::int64_t units = op.out_channels;
+  require_size(op.weight, (op.in_channels + units) * 4 * units, name + ".weight");
+  require_size(op.bias, 4 * units, name + ".bias");
+  require_finite(op.weight, name + ".weight");
+  require_finite(op.bias, name + ".bias");
+}
+
 void validate_op(const Op& op, const std::string& name) {
   require(static_cast<std::uint32_t>(op.kind) < kOpKindCount, name + ".kind", "a known operation",
           static_cast<std::int64_t>(op.kind));
@@ -57,7 +70,11 @@ void validate_op(const Op& op, const std::string& name) {
   require(static_cast<std::uint32_t>(op.combine) < kCombineCount, name + ".combine",
           "a known combination", static_cast<std::int64_t>(op.combine));
   if (op.kind == OpKind::kConv) validate_conv(op, name);
-  require_size(op.params, activation_params(op.activation, op.out_channels), name + ".params");
+  if (op.kind == OpKind::kRecurrent) validate_recurrent(op, name);
+  require_size(op.params,
+               op.kind == OpKind::kRecurrent ? 2 * op.out_channels
+                                             : activation_params(op.activation, op.out_channels),
+               name + ".params");
   require_finite(op.params, name + ".params");
 }
 

@@ -13,8 +13,8 @@
 
 namespace fxfast {
 
-enum class OpKind : std::uint32_t { kConv = 0, kActivate = 1, kCombine = 2 };
-constexpr std::uint32_t kOpKindCount = 3;
+enum class OpKind : std::uint32_t { kConv = 0, kActivate = 1, kCombine = 2, kRecurrent = 3 };
+constexpr std::uint32_t kOpKindCount = 4;
 
 // Channels of a line, from `first` on; how many follows from the operation.
 struct Operand {
@@ -27,17 +27,21 @@ struct Op {
   OpKind kind = OpKind::kConv;
   Activation activation = Activation::kNone;  // kConv, kActivate
   Combine combine = Combine::kAdd;            // kCombine
+  Cell cell = Cell::kLstm;                    // kRecurrent
   Operand a;                                  // the input
   Operand b{kNoLine, 0};                      // kConv: added to the sums, or none; kCombine
   Operand c{kNoLine, 0};                      // kCombine, where it reads c
   Operand output;
-  int in_channels = 0;  // kConv
+  int in_channels = 0;  // kConv, kRecurrent
   int out_channels = 0;
-  int taps = 1;               // kConv
-  int dilation = 1;           // kConv
-  std::vector<float> weight;  // [out][in][tap], tap 0 is the oldest sample
-  std::vector<float> bias;    // [out], or empty
-  std::vector<float> params;  // activation_params(activation, out_channels) values
+  int taps = 1;      // kConv
+  int dilation = 1;  // kConv
+  // kConv: [out][in][tap], tap 0 is the oldest sample.
+  // kRecurrent: [in + out][4][out], the rows of x and then of h, the gates as in kernel_table.h.
+  std::vector<float> weight;
+  std::vector<float> bias;  // kConv: [out], or empty; kRecurrent: [4][out]
+  // activation_params(activation, out_channels) values; kRecurrent: h and c before any sound.
+  std::vector<float> params;
 
   std::int64_t history_samples() const { return std::int64_t{taps - 1} * dilation; }
 };

@@ -16,7 +16,8 @@ constexpr std::size_t kItemsPerThread = 4;
 
 std::size_t segments_per_row(const PlanView& plan, std::size_t threads, std::size_t streams,
                              std::size_t samples) {
-  if (threads <= 1) return 1;
+  // What hears everything before it cannot start in the middle.
+  if (threads <= 1 || plan.is_recurrent()) return 1;
   const std::size_t wanted = (threads * kItemsPerThread + streams - 1) / streams;
   const auto field = static_cast<std::size_t>(plan.receptive_field());
   const std::size_t shortest = std::max(kMinSegmentSamples, field * kSegmentReceptiveFields);

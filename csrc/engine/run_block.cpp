@@ -85,6 +85,7 @@ class Pass {
       case OpKind::kConv: return conv(op);
       case OpKind::kActivate: return activate(op);
       case OpKind::kCombine: return combine(op);
+      case OpKind::kRecurrent: return recurrent(op);
     }
   }
 
@@ -124,6 +125,13 @@ class Pass {
                       stride(op.b), stride(op.c), stride(op.output),
                       static_cast<int>(op.out_channels), samples_,
                       static_cast<Combine>(op.combine)});
+  }
+
+  void recurrent(const PlanOp& op) const noexcept {
+    kernels_.recurrent({rows(op.a), rows(op.output), plan_.floats(op.weights_offset),
+                        plan_.floats(op.bias_offset), line_at(state_, op.cell_offset), stride(op.a),
+                        stride(op.output), static_cast<int>(op.in_channels),
+                        static_cast<int>(op.out_channels), samples_, static_cast<Cell>(op.cell)});
   }
 
   const PlanView& plan_;

@@ -8,17 +8,67 @@
 
 namespace fxfast {
 
+namespace {
+
+// A recurrent layer has heard enough silence when its state no longer changes, or, for one that
+// never rests, after this much of it.
+constexpr std::int64_t kSilenceBetweenLooks = 1 << 12;
+constexpr std::int64_t kLongestSilence = 1 << 18;
+
+void set_initial_cells(const PlanView& plan, std::byte* state) noexcept {
+  for (std::size_t i = 0; i < plan.op_count(); ++i) {
+    const PlanOp& op = plan.op(i);
+    if (op.cell_offset == 0) continue;
+    const auto floats = static_cast<std::size_t>(cell_state_floats(op.out_channels));
+    std::memcpy(state + op.cell_offset, plan.floats(op.params_offset), floats * sizeof(float));
+  }
+}
+
+std::uint64_t hash_of_cells(const PlanView& plan, const std::byte* state) noexcept {
+  std::uint64_t hash = 1;
+  for (std::size_t i = 0; i < plan.op_count(); ++i) {
+    const PlanOp& op = plan.op(i);
+    if (op.cell_offset == 0) continue;
+    const auto floats = static_cast<std::size_t>(cell_state_floats(op.out_channels));
+    for (std::size_t f = 0; f < floats; ++f) {
+      std::uint32_t bits;
+      std::memcpy(&bits, state + op.cell_offset + f * sizeof(float), sizeof(bits));
+      hash = (hash ^ bits) * 0xff51afd7ed558ccdull;
+    }
+  }
+  return hash;
+}
+
+void play_silence(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+                  std::int64_t samples) noexcept {
+  constexpr std::int64_t kSilence = 256;
+  const float silence[kSilence] = {};
+  float ignored[kSilence];
+  for (std::int64_t left = samples; left > 0; left -= kSilence) {
+    const std::int64_t n = left < kSilence ? left : kSilence;
+    run_block(plan, kernels, state, silence, ignored, static_cast<std::size_t>(n));
+  }
+}
+
+}  // namespace
+
 void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state) noexcept {
   std::memset(state, 0, plan.state_bytes());
   reinterpret_cast<StateHeader*>(state)->fingerprint = plan.header().fingerprint;
-  constexpr std::size_t kSilence = 256;
-  const float silence[kSilence] = {};
-  float ignored[kSilence];
-  // After receptive_field - 1 samples no history holds anything of the start any more.
-  for (std::int64_t left = plan.receptive_field() - 1; left > 0;) {
-    const std::int64_t n = left < static_cast<std::int64_t>(kSilence) ? left : kSilence;
-    run_block(plan, kernels, state, silence, ignored, static_cast<std::size_t>(n));
-    left -= n;
+  set_initial_cells(plan, state);
+  if (!plan.is_recurrent()) {
+    // Then no history holds anything of the start any more.
+    return play_silence(plan, kernels, state, plan.receptive_field() - 1);
+  }
+  std::int64_t histories = 0;
+  for (std::size_t l = 0; l < plan.line_count(); ++l) histories += plan.line(l).history;
+  play_silence(plan, kernels, state, histories);
+  std::uint64_t before = 0;
+  for (std::int64_t played = 0; played < kLongestSilence; played += kSilenceBetweenLooks) {
+    play_silence(plan, kernels, state, kSilenceBetweenLooks);
+    const std::uint64_t now = hash_of_cells(plan, state);
+    if (now == before) return;
+    before = now;
   }
 }
 

@@ -106,6 +106,35 @@ struct CombineTask {
   Combine combine;
 };
 
+// Recurrent layers. Both cells take one product of a matrix with (x, h) a sample, of four gates in
+// blocks of gate_block_floats(units) columns, zero where a block is wider than the layer:
+//   kLstm  i, f, g, o:  c = sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c)
+//   kGru   r, z, nx, nh:  n = tanh(nx + sigmoid(r) nh);  h = (1 - sigmoid(z)) n + sigmoid(z) h
+// with nx the part of n that reads x and nh the part that reads h.
+enum class Cell : std::uint32_t { kLstm = 0, kGru = 1 };
+constexpr std::uint32_t kCellCount = 2;
+constexpr std::ptrdiff_t gate_block_floats(std::ptrdiff_t units) {
+  return (units + kMaxVectorFloats - 1) / kMaxVectorFloats * kMaxVectorFloats;
+}
+// Floats of a layer's state: h, c and room for the next h, a block each.
+constexpr std::ptrdiff_t cell_state_floats(std::ptrdiff_t units) {
+  return 3 * gate_block_floats(units);
+}
+
+struct RecurrentTask {
+  const float* input;    // in_channels rows
+  float* output;         // units rows: h of every sample
+  const float* weights;  // in_channels + units rows of four blocks: of each x, then of each h
+  const float* bias;     // four blocks
+  float* state;          // cell_state_floats(units)
+  std::ptrdiff_t input_stride;
+  std::ptrdiff_t output_stride;
+  int in_channels;
+  int units;
+  int samples;
+  Cell cell;
+};
+
 // The gradient of a convolution for its weights, over stretches of time:
 //   grad[o * grad_stride + i * taps + k] +=
 //       sum_{s,t} grad_output[s][o][t] * input[s][i][t + k * dilation]
@@ -139,6 +168,7 @@ struct KernelTable {
   void (*conv)(const ConvTask& task) noexcept;
   void (*activate)(const ActivateTask& task) noexcept;
   void (*combine)(const CombineTask& task) noexcept;
+  void (*recurrent)(const RecurrentTask& task) noexcept;
   void (*conv_weight_grad)(const WeightGradTask& task) noexcept;
   // Runs `rounds` rounds of independent multiply-adds in registers; returns how many
   // floating-point operations that were (a multiply-add counts two). For measuring the peak.

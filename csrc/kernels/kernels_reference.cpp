@@ -103,6 +103,47 @@ void conv(const ConvTask& task) noexcept {
   }
 }
 
+// One gate of one unit before its function, in double.
+double gate_sum(const RecurrentTask& task, int t, int gate, int unit) {
+  const std::ptrdiff_t block = gate_block_floats(task.units);
+  const std::ptrdiff_t column = gate * block + unit;
+  auto sum = static_cast<double>(task.bias[column]);
+  for (int i = 0; i < task.in_channels; ++i) {
+    sum += static_cast<double>(task.weights[i * 4 * block + column]) *
+           static_cast<double>(task.input[i * task.input_stride + t]);
+  }
+  for (int j = 0; j < task.units; ++j) {
+    sum += static_cast<double>(task.weights[(task.in_channels + j) * 4 * block + column]) *
+           static_cast<double>(task.state[j]);
+  }
+  return sum;
+}
+
+void recurrent(const RecurrentTask& task) noexcept {
+  const std::ptrdiff_t block = gate_block_floats(task.units);
+  float* c = task.state + block;
+  float* next = task.state + 2 * block;
+  const auto sigmoid = [](double x) { return 1.0 / (1.0 + std::exp(-x)); };
+  for (int t = 0; t < task.samples; ++t) {
+    for (int u = 0; u < task.units; ++u) {
+      const double g0 = gate_sum(task, t, 0, u), g1 = gate_sum(task, t, 1, u);
+      const double g2 = gate_sum(task, t, 2, u), g3 = gate_sum(task, t, 3, u);
+      if (task.cell == Cell::kLstm) {
+        const double cell = sigmoid(g1) * static_cast<double>(c[u]) + sigmoid(g0) * std::tanh(g2);
+        c[u] = static_cast<float>(cell);
+        next[u] = static_cast<float>(sigmoid(g3) * std::tanh(cell));
+      } else {
+        const double z = sigmoid(g1), n = std::tanh(g2 + sigmoid(g0) * g3);
+        next[u] = static_cast<float>((1.0 - z) * n + z * static_cast<double>(task.state[u]));
+      }
+    }
+    for (int u = 0; u < task.units; ++u) {
+      task.state[u] = next[u];
+      task.output[u * task.output_stride + t] = next[u];
+    }
+  }
+}
+
 void weight_grad(const WeightGradTask& task) noexcept {
   for (int o = 0; o < task.out_channels; ++o) {
     double* grad = task.grad + o * task.grad_stride;
@@ -133,8 +174,9 @@ double multiply_add_burst(std::int64_t rounds) noexcept {
 }  // namespace
 
 const KernelTable& reference_kernels() {
-  static constexpr KernelTable table = {"reference", Requires::kNone,   1, conv, activate, combine,
-                                        weight_grad, multiply_add_burst};
+  static constexpr KernelTable table = {"reference", Requires::kNone, 1,
+                                        conv,        activate,        combine,
+                                        recurrent,   weight_grad,     multiply_add_burst};
   return table;
 }
 

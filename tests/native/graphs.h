@@ -132,4 +132,36 @@ inline fxfast::Program gated_graph() {
   return program;
 }
 
+// A convolution, then two recurrent layers of `units` and 3 units, then a sum to one channel.
+inline fxfast::Program recurrent_graph(fxfast::Cell cell, int units) {
+  using fxfast::Activation;
+  Noise noise(21);
+  fxfast::Program program = stack({conv(noise, 1, 2, 3, 5, Activation::kTanh)});
+  int channels = 2;
+  for (int size : {units, 3}) {
+    fxfast::Op op;
+    op.kind = fxfast::OpKind::kRecurrent;
+    op.cell = cell;
+    op.in_channels = channels;
+    op.out_channels = size;
+    op.a.line = static_cast<std::uint32_t>(program.line_channels.size() - 1);
+    op.output.line = op.a.line + 1;
+    const auto count = static_cast<std::size_t>(size);
+    const auto rows = static_cast<std::size_t>(channels + size);
+    op.weight = noise.take(rows * 4 * count, 1.2f / std::sqrt(static_cast<float>(rows)));
+    op.bias = noise.take(4 * count, 0.3f);
+    op.params = noise.take(2 * count, 0.5f);
+    program.line_channels.push_back(size);
+    program.ops.push_back(op);
+    channels = size;
+  }
+  fxfast::Op head = conv(noise, 3, 1, 1, 1, Activation::kNone);
+  head.a.line = static_cast<std::uint32_t>(program.line_channels.size() - 1);
+  head.output.line = head.a.line + 1;
+  program.line_channels.push_back(1);
+  program.ops.push_back(head);
+  program.output_line = head.output.line;
+  return program;
+}
+
 }  // namespace testing
