@@ -227,12 +227,14 @@ def _warn_inactive(shape: WaveNetShape, config: Section) -> None:
 def _read_convnet(
     model: Section, config: Section, reading: _Reading, depth: int
 ) -> tuple[Node, int | None]:
-    """Blocks of two taps, then one tap to the output; batch norm and groups written out."""
-    for key in ("in_channels", "out_channels"):
+    """Blocks of two taps, then one tap to the output; batch norm folded into the blocks.
+
+    Groups divide the one input channel of the first block, so there is only one.
+    """
+    for key in ("in_channels", "out_channels", "groups"):
         if config.integer(key, MAX_CHANNELS, 1) != 1:
             raise ModelError(f"{config.where(key)}: expected 1, got {config.values[key]}")
     channels = config.integer("channels", MAX_CHANNELS)
-    groups = config.integer("groups", MAX_CHANNELS, 1)
     dilations = config.integers("dilations", MAX_LAYERS - 1, MAX_RECEPTIVE_FIELD)
     batchnorm = config.boolean("batchnorm")
     activation = parse_activation(
@@ -242,12 +244,7 @@ def _read_convnet(
     tensors: list[Tensor] = []
     in_channels = 1
     for index in range(len(dilations)):
-        if in_channels % groups or channels % groups:
-            raise ModelError(
-                f"{config.where('groups')}: expected groups that divide {in_channels} and "
-                f"{channels} channels, got {groups}"
-            )
-        tensors.append(Tensor(f"layers[{index}].weight", (channels, in_channels // groups, 2)))
+        tensors.append(Tensor(f"layers[{index}].weight", (channels, in_channels, 2)))
         names = ("mean", "variance", "scale", "shift") if batchnorm else ("bias",)
         tensors += [Tensor(f"layers[{index}].{name}", (channels,)) for name in names]
         if batchnorm:
@@ -257,7 +254,7 @@ def _read_convnet(
     name = model.where("weights")
     found = take_tensors(tensors, model.values["weights"], name)
     layers = [
-        _convnet_layer(found, f"layers[{index}]", dilation, activation, groups, name)
+        _convnet_layer(found, f"layers[{index}]", dilation, activation, name)
         for index, dilation in enumerate(dilations)
     ]
     return ConvStack((*layers, ConvLayer(found["head.weight"], found["head.bias"]))), None
@@ -268,10 +265,9 @@ def _convnet_layer(
     name: str,
     dilation: int,
     activation: Activation,
-    groups: int,
     where: str,
 ) -> ConvLayer:
-    weight = _without_groups(found[f"{name}.weight"], groups)
+    weight = found[f"{name}.weight"]
     if f"{name}.bias" in found:
         return ConvLayer(weight, found[f"{name}.bias"], dilation, activation)
     mean, variance, scale, shift, epsilon = (
@@ -285,18 +281,6 @@ def _convnet_layer(
         folded = (weight * factor[:, None, None]).astype(np.float32)
         bias = (shift - mean * factor).astype(np.float32)
     return ConvLayer(folded, bias, dilation, activation)
-
-
-def _without_groups(weight: np.ndarray, groups: int) -> np.ndarray:
-    """(out, in / groups, taps) over all input channels, zero outside the group."""
-    if groups == 1:
-        return weight
-    out, inside, taps = weight.shape
-    dense = np.zeros((out, inside * groups, taps), np.float32)
-    for index in range(groups):
-        rows = slice(index * out // groups, (index + 1) * out // groups)
-        dense[rows, index * inside : (index + 1) * inside] = weight[rows]
-    return dense
 
 
 def _read_linear(
