@@ -4,36 +4,52 @@
 
 namespace FXFAST_ISA_NAMESPACE {
 
-// The four gates of kVec units from unit `first` on: two chains for each, over even and odd rows,
-// so that the sums do not wait for each other.
+// Sums over h run in this many chains, so that they do not wait for each other.
+constexpr int kChains = FXFAST_VECTOR_REGISTERS >= 32 ? 4 : 2;
+
+static FXFAST_INLINE void add_row(Vec (&sums)[4], const float* w, std::ptrdiff_t block, float x) {
+  const Vec value = broadcast(x);
+#pragma GCC unroll 4
+  for (int g = 0; g < 4; ++g) sums[g] += load(w + g * block) * value;
+}
+
+// The four gates of kVec units from unit `first` on.
 static FXFAST_INLINE void gate_sums(const RecurrentTask& task, int t, int first, Vec (&gates)[4]) {
   const std::ptrdiff_t block = gate_block_floats(task.units);
-  Vec even[4], odd[4] = {};
+  Vec sums[kChains][4] = {};
   const float* w = task.weights + first;
 #pragma GCC unroll 4
-  for (int g = 0; g < 4; ++g) even[g] = load(task.bias + g * block + first);
+  for (int g = 0; g < 4; ++g) sums[0][g] = load(task.bias + g * block + first);
   for (int i = 0; i < task.in_channels; ++i, w += 4 * block) {
-    const Vec x = broadcast(task.input[i * task.input_stride + t]);
-#pragma GCC unroll 4
-    for (int g = 0; g < 4; ++g) even[g] += load(w + g * block) * x;
+    add_row(sums[0], w, block, task.input[i * task.input_stride + t]);
   }
   const float* h = task.state;
   int j = 0;
-  for (; j + 1 < task.units; j += 2, w += 8 * block) {
-    const Vec h0 = broadcast(h[j]), h1 = broadcast(h[j + 1]);
+  for (; j + kChains <= task.units; j += kChains) {
 #pragma GCC unroll 4
-    for (int g = 0; g < 4; ++g) {
-      even[g] += load(w + g * block) * h0;
-      odd[g] += load(w + (4 + g) * block) * h1;
+    for (int chain = 0; chain < kChains; ++chain, w += 4 * block) {
+      add_row(sums[chain], w, block, h[j + chain]);
     }
   }
-  if (j < task.units) {
-    const Vec h0 = broadcast(h[j]);
+  for (; j < task.units; ++j, w += 4 * block) add_row(sums[0], w, block, h[j]);
 #pragma GCC unroll 4
-    for (int g = 0; g < 4; ++g) even[g] += load(w + g * block) * h0;
+  for (int g = 0; g < 4; ++g) {
+    if (kChains == 4) sums[2][g] += sums[3][g], sums[0][g] += sums[2][g];
+    gates[g] = sums[0][g] + sums[1][g];
   }
-#pragma GCC unroll 4
-  for (int g = 0; g < 4; ++g) gates[g] = even[g] + odd[g];
+}
+
+template <Cell kCell>
+static FXFAST_INLINE Vec next_h(const Vec (&gates)[4], float* c, Vec h) {
+  if constexpr (kCell == Cell::kLstm) {
+    const Vec cell = sigmoid_of(gates[1]) * load(c) + sigmoid_of(gates[0]) * tanh_of(gates[2]);
+    store(c, cell);
+    return sigmoid_of(gates[3]) * tanh_of(cell);
+  } else {
+    const Vec z = sigmoid_of(gates[1]);
+    const Vec n = tanh_of(gates[2] + sigmoid_of(gates[0]) * gates[3]);
+    return (1.0f - z) * n + z * h;
+  }
 }
 
 template <Cell kCell>
@@ -41,24 +57,18 @@ void recurrent_cells(const RecurrentTask& task) noexcept {
   const std::ptrdiff_t block = gate_block_floats(task.units);
   float* h = task.state;
   float* c = task.state + block;
-  float* next = task.state + 2 * block;
+  // All gates read the old h: only a layer of one vector may write the new one in its place.
+  const bool in_place = task.units <= kVec;
+  float* next = in_place ? h : task.state + 2 * block;
   for (int t = 0; t < task.samples; ++t) {
     for (int first = 0; first < task.units; first += kVec) {
       Vec gates[4];
       gate_sums(task, t, first, gates);
-      if constexpr (kCell == Cell::kLstm) {
-        const Vec kept = sigmoid_of(gates[1]) * load(c + first);
-        const Vec cell = kept + sigmoid_of(gates[0]) * tanh_of(gates[2]);
-        store(c + first, cell);
-        store(next + first, sigmoid_of(gates[3]) * tanh_of(cell));
-      } else {
-        const Vec z = sigmoid_of(gates[1]);
-        const Vec n = tanh_of(gates[2] + sigmoid_of(gates[0]) * gates[3]);
-        store(next + first, (1.0f - z) * n + z * load(h + first));
-      }
+      store(next + first, next_h<kCell>(gates, c + first, load(h + first)));
     }
+    for (int j = 0; j < task.units; ++j) task.output[j * task.output_stride + t] = next[j];
+    if (in_place) continue;
     for (int first = 0; first < task.units; first += kVec) store(h + first, load(next + first));
-    for (int j = 0; j < task.units; ++j) task.output[j * task.output_stride + t] = h[j];
   }
 }
 

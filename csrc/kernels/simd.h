@@ -14,9 +14,29 @@ static FXFAST_INLINE Vec load(const float* p) { return *(const UnalignedVec*)p; 
 static FXFAST_INLINE void store(float* p, Vec v) { *(UnalignedVec*)p = v; }
 static FXFAST_INLINE Vec broadcast(float value) { return value - Vec{}; }
 static FXFAST_INLINE Vec select(IntVec mask, Vec a, Vec b) { return mask ? a : b; }
+
+// The larger and the smaller, lane by lane. The compiler makes a comparison and a blend of the
+// plain form, which takes three times as long.
+static FXFAST_INLINE Vec larger(Vec a, Vec b) {
+#ifdef __AVX__
+  Vec result;
+  __asm__("vmaxps %2, %1, %0" : "=v"(result) : "v"(a), "v"(b));
+  return result;
+#else
+  return select(a > b, a, b);
+#endif
+}
+static FXFAST_INLINE Vec smaller(Vec a, Vec b) {
+#ifdef __AVX__
+  Vec result;
+  __asm__("vminps %2, %1, %0" : "=v"(result) : "v"(a), "v"(b));
+  return result;
+#else
+  return select(a < b, a, b);
+#endif
+}
 static FXFAST_INLINE Vec clamp(Vec x, float low, float high) {
-  x = select(x < low, broadcast(low), x);
-  return select(x > high, broadcast(high), x);
+  return smaller(larger(x, broadcast(low)), broadcast(high));
 }
 
 // exp2(w) = scale * (u + v) / (u - v) for abs(w) <= 120, with no polynomial chain:
@@ -52,7 +72,7 @@ static FXFAST_INLINE Vec sigmoid_of(Vec x) {
 
 // x * sigmoid(x); below -80 it is zero to every float, and the clamp keeps it so.
 static FXFAST_INLINE Vec silu_of(Vec x) {
-  const Vec low = select(x < -80.0f, broadcast(-80.0f), x);
+  const Vec low = larger(x, broadcast(-80.0f));
   return low * sigmoid_of(low);
 }
 
