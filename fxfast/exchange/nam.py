@@ -13,6 +13,7 @@ Core does; ``layer1x1_post_film`` always acts; ``Linear`` has its newest tap fir
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import warnings
@@ -133,7 +134,7 @@ def _check_kept(nam: dict[str, Any]) -> None:
     for place, values in nam.get("unknown", {}).items():
         bounded_json.check(values, place or "file")
     try:
-        str(nam).encode("utf-8")
+        json.dumps(nam, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise ModelError("file: expected Unicode text, got a lone surrogate") from None
 
