@@ -19,6 +19,7 @@ import numpy as np
 
 from fxfast.errors import ModelError
 from fxfast.graph import (
+    CELL_GATES,
     Activation,
     Conv1x1,
     ConvStack,
@@ -27,6 +28,8 @@ from fxfast.graph import (
     Linear,
     ModelGraph,
     Node,
+    Recurrent,
+    RecurrentLayer,
     Sequential,
     WaveNet,
     WaveNetLayer,
@@ -95,7 +98,24 @@ class AddOp:
     output: int
 
 
-Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp
+@dataclass(frozen=True, eq=False)
+class RecurrentOp:
+    """A recurrent layer of ``units`` units over ``input``; ``output`` is its h.
+
+    ``weight`` is (in + units, 4, units): a row for each input channel, then one for each h, with
+    the four gates of the engine: i, f, g, o of an LSTM; r, z and the parts of n that read the
+    input and h of a GRU. ``bias`` is (4, units), ``initial`` (2, units).
+    """
+
+    input: int
+    output: int
+    cell: str
+    weight: np.ndarray
+    bias: np.ndarray
+    initial: np.ndarray
+
+
+Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp | RecurrentOp
 # The operands of each operation, those first that the output may take the place of.
 _OPERANDS: dict[type, tuple[str, ...]] = {
     ConvOp: ("add", "input"),
@@ -103,6 +123,7 @@ _OPERANDS: dict[type, tuple[str, ...]] = {
     FilmOp: ("input", "scale_shift"),
     ActivateOp: ("input",),
     AddOp: ("a", "b"),
+    RecurrentOp: ("input",),
 }
 _IN_PLACE = {
     ConvOp: ("add",),
@@ -181,6 +202,12 @@ class _Builder:
         self.ops.append(FilmOp(line, scale_shift, output, shift))
         return output
 
+    def recurrent(self, line: int, layer: RecurrentLayer) -> int:
+        output = self._line(layer.units)
+        weight, bias = _gates_of(layer)
+        self.ops.append(RecurrentOp(line, output, layer.cell, weight, bias, layer.initial))
+        return output
+
     def activate(self, line: int, activation: Activation) -> int:
         if activation.kind == "none":
             return line
@@ -207,6 +234,24 @@ def _dense(weight: np.ndarray, groups: int) -> np.ndarray:
     return dense
 
 
+def _gates_of(layer: RecurrentLayer) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (in + units, 4, units) and biases (4, units) of the engine's four gates."""
+    gates, units = CELL_GATES[layer.cell], layer.units
+    of_x = layer.weight_ih.reshape(gates, units, -1).transpose(2, 0, 1)
+    of_h = layer.weight_hh.reshape(gates, units, -1).transpose(2, 0, 1)
+    bias_x, bias_h = layer.bias_ih.reshape(gates, units), layer.bias_hh.reshape(gates, units)
+    if layer.cell == "lstm":
+        weight, bias = np.concatenate([of_x, of_h]), bias_x + bias_h
+    else:
+        # n of a GRU has its reset gate between the part of x and the part of h.
+        none = np.zeros((1, 1, units), np.float32)
+        rows_x = np.concatenate([of_x, none.repeat(len(of_x), 0)], axis=1)
+        rows_h = np.concatenate([of_h[:, :2], none.repeat(len(of_h), 0), of_h[:, 2:]], axis=1)
+        weight = np.concatenate([rows_x, rows_h])
+        bias = np.stack([bias_x[0] + bias_h[0], bias_x[1] + bias_h[1], bias_x[2], bias_h[2]])
+    return np.ascontiguousarray(weight), np.ascontiguousarray(bias)
+
+
 def _lower_node(builder: _Builder, node: Node, line: int) -> int:
     if isinstance(node, ConvStack):
         return _lower_stack(builder, node, line)
@@ -215,6 +260,10 @@ def _lower_node(builder: _Builder, node: Node, line: int) -> int:
     if isinstance(node, Sequential):
         for child in node.children:
             line = _lower_node(builder, child, line)
+        return line
+    if isinstance(node, Recurrent):
+        for layer in node.layers:
+            line = builder.recurrent(line, layer)
         return line
     if isinstance(node, Linear):
         bias = np.array([node.bias], np.float32) if node.bias else None
@@ -359,9 +408,7 @@ def _with_scratch(channels: list[int], ops: list[Op], output: int) -> Program:
         taken = [
             line
             for name in _IN_PLACE.get(type(op), ())
-            if (line := getattr(op, name)) in ending
-            and channels[line] == size
-            and reads(op).count(line) == 1
+            if (line := getattr(op, name)) in ending and reads(op).count(line) == 1
         ]
         if op.output in fixed or not (taken or free.get(size)):
             places[op.output] = len(lines)

@@ -15,11 +15,13 @@ from fxfast.lowering import (
     GateOp,
     Op,
     Program,
+    RecurrentOp,
 )
 
 # As csrc/engine/program.h and csrc/kernels/kernel_table.h number them.
 _NO_LINE = 0xFFFFFFFF
-_CONV, _ACTIVATE, _COMBINE = 0, 1, 2
+_CONV, _ACTIVATE, _COMBINE, _RECURRENT = 0, 1, 2, 3
+_CELLS = {"lstm": 0, "gru": 1}
 _ADD, _MULTIPLY, _SCALE_SHIFT, _BLEND = 0, 1, 2, 3
 _ACTIVATIONS = {
     "none": 0,
@@ -47,7 +49,7 @@ class NativeOp(NamedTuple):
 
     kind: int
     activation: int
-    combine: int
+    variant: int  # how a combination combines, or the cell of a recurrent layer
     operands: tuple[_Operand, _Operand, _Operand, _Operand]
     out_channels: int
     dilation: int = 1
@@ -73,7 +75,22 @@ def _native(op: Op, lines: tuple[int, ...]) -> list[NativeOp]:
         if op.shift:
             return [_combine(_SCALE_SHIFT, (op.input, 0), scale, shift, op.output, lines)]
         return [_combine(_MULTIPLY, (op.input, 0), scale, _NONE, op.output, lines)]
+    if isinstance(op, RecurrentOp):
+        return [_recurrent(op)]
     return _gate(op, lines)
+
+
+def _recurrent(op: RecurrentOp) -> NativeOp:
+    return NativeOp(
+        _RECURRENT,
+        0,
+        _CELLS[op.cell],
+        ((op.input, 0), _NONE, _NONE, (op.output, 0)),
+        op.weight.shape[2],
+        weight=op.weight,
+        bias=op.bias,
+        params=np.ascontiguousarray(op.initial),
+    )
 
 
 def _conv(op: ConvOp) -> NativeOp:

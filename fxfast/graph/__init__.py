@@ -26,6 +26,7 @@ from fxfast.graph.checks import (
 from fxfast.graph.conv_stack import ConvLayer, ConvStack
 from fxfast.graph.model_graph import ModelGraph
 from fxfast.graph.node import Node
+from fxfast.graph.recurrent import CELL_GATES, Recurrent, RecurrentLayer
 from fxfast.graph.wavenet import (
     FILM_PLACES,
     MODES,
@@ -40,6 +41,7 @@ from fxfast.graph.wavenet import (
 __all__ = [
     "ACTIVATION_KINDS",
     "ALL_ACTIVATION_KINDS",
+    "CELL_GATES",
     "FILM_PLACES",
     "MAX_CHANNELS",
     "MAX_LAYERS",
@@ -59,6 +61,8 @@ __all__ = [
     "Linear",
     "ModelGraph",
     "Node",
+    "Recurrent",
+    "RecurrentLayer",
     "Sequential",
     "WaveNet",
     "WaveNetLayer",

@@ -63,8 +63,14 @@ class ModelGraph:
         return self._stack("skip").skip
 
     @property
+    def is_recurrent(self) -> bool:
+        """Whether an output sample depends on all samples before it."""
+        return self.root.is_recurrent
+
+    @property
     def receptive_field(self) -> int:
-        """Samples of input that one output sample depends on, itself included."""
+        """Samples of input that one output sample depends on, itself included; of a recurrent
+        model, those of its convolutions."""
         return 1 + self.root.history_samples
 
     @property

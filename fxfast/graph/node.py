@@ -39,6 +39,11 @@ class Node(ABC):
         """How many samples before the current one an output sample depends on."""
 
     @property
+    def is_recurrent(self) -> bool:
+        """Whether an output sample depends on all samples before it."""
+        return any(child.is_recurrent for child in self.children)
+
+    @property
     @abstractmethod
     def layer_count(self) -> int:
         """Layers, those of the nodes inside included."""
