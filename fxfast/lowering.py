@@ -273,18 +273,11 @@ def _lower_node(builder: _Builder, node: Node, line: int) -> int:
 
 def _lower_stack(builder: _Builder, stack: ConvStack, line: int) -> int:
     start = line
-    last = stack.layers[-1]
-    adds = stack.skip and last.activation.kind == "none"
     for layer in stack.layers:
         line = builder.conv(
-            line,
-            layer.weight,
-            layer.bias,
-            dilation=layer.dilation,
-            add=start if adds and layer is last else None,
-            activation=layer.activation,
+            line, layer.weight, layer.bias, dilation=layer.dilation, activation=layer.activation
         )
-    return builder.add(line, start) if stack.skip and not adds else line
+    return builder.add(line, start) if stack.skip else line
 
 
 # --- WaveNet ---------------------------------------------------------------------
