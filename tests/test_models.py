@@ -98,7 +98,7 @@ def test_create_depends_on_the_seed_alone() -> None:
 
 
 def test_unknown_names_are_errors() -> None:
-    with pytest.raises(ModelError, match=r"model: expected one of conv-64-32, .* got 'wavelet'"):
+    with pytest.raises(ModelError, match=r"model: expected one of .*conv-64-32, .* got 'wavelet'"):
         models.create("wavelet")
     with pytest.raises(ModelError, match=r"architecture: expected one of .*conv-stack.* got 'x'"):
         models.from_graph(varied_graph(), architecture="x")

@@ -1,0 +1,173 @@
+"""WaveNet as neural amp modellers build it, ready to train."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from fxfast.errors import InputError, ModelError
+from fxfast.graph import ModelGraph
+from fxfast.models.base import AudioModel, register
+from fxfast.models.wavenet_config import WaveNetConfig, config_of, wavenet_presets
+from fxfast.models.wavenet_graph import named_arrays, net_config, net_node, skeleton
+from fxfast.models.wavenet_layers import NativeConv1d, Net
+
+# Samples of noise that tell how loud an untrained net is.
+_CALIBRATION_SAMPLES = 4096
+
+
+@register("wavenet")
+class WaveNetModel(AudioModel):
+    """Arrays of dilated layers: (B, 1, T) in, (B, 1, T - receptive_field + 1) out.
+
+    Presets: "a1-standard", "a1-lite", "a1-feather" and "a1-nano", two arrays of layers of
+    three taps with tanh; "a2-full" and "a2-lite", one array with longer kernels and leaky
+    relu. All of them fit .nam files.
+
+    The net works between an input gain and an output gain, 1 until ``calibrate``. They are
+    powers of two, so that a graph, where they are part of the weights, is the same function
+    without a rounding.
+    """
+
+    config: WaveNetConfig
+    input_gain: torch.Tensor
+    output_gain: torch.Tensor
+
+    presets = wavenet_presets()
+
+    def __init__(self, config: WaveNetConfig) -> None:
+        super().__init__()
+        self._receptive_field = skeleton(config).receptive_field
+        self.config = config
+        self.net = Net(config, 1, NativeConv1d)
+        self.register_buffer("input_gain", torch.ones(()))
+        self.register_buffer("output_gain", torch.ones(()))
+        self._levels_are_set = False
+
+    @property
+    def receptive_field(self) -> int:
+        return self._receptive_field
+
+    def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+        field = self.receptive_field
+        if x_bct.ndim != 3 or x_bct.shape[1] != 1 or x_bct.shape[2] < field:
+            raise InputError(
+                f"x: expected shape (B, 1, T) with T of at least {field} (the receptive "
+                f"field), got {tuple(x_bct.shape)}"
+            )
+        y_bct: torch.Tensor = self.net(x_bct * self.input_gain) * self.output_gain
+        return y_bct
+
+    def calibrate(self, input_rms: float, output_rms: float) -> None:
+        """Brings the input of the net near unit level and its output near that of wet.
+
+        How loud the net is with its present weights is measured with noise. Only the first
+        call counts, and none after ``from_graph``: later the weights fit the gains.
+        """
+        if self._levels_are_set:
+            return
+        self._levels_are_set = True
+        self.input_gain.fill_(1.0 / _power_of_two(input_rms))
+        self.output_gain.fill_(_power_of_two(output_rms) / _power_of_two(self._own_rms()))
+
+    @torch.no_grad()
+    def _own_rms(self) -> float:
+        samples = self.receptive_field + _CALIBRATION_SAMPLES
+        noise = np.random.default_rng(0).normal(size=(1, 1, samples)).astype(np.float32)
+        y_bct = self.net(torch.from_numpy(noise).to(self.input_gain.device))
+        return float(y_bct.double().std())
+
+    def as_torch(self) -> nn.Module:
+        """The same function through ``torch.nn`` convolutions alone, with a copy of the weights."""
+        graph = self.to_graph(sample_rate=1)
+        with torch.random.fork_rng(devices=[]):
+            net = Net(net_config(graph.root), 1, nn.Conv1d)
+        _load(net, graph)
+        return net
+
+    def to_graph(self, sample_rate: int) -> ModelGraph:
+        state = {name: _array(value) for name, value in self.net.state_dict().items()}
+        _scale_input(state, self.config, np.float32(self.input_gain.item()))
+        config = _scale_output(state, self.config, float(self.output_gain))
+        root = net_node(config, lambda name, shape: state[name].reshape(shape))
+        return ModelGraph(root, sample_rate, metadata={"architecture": self.architecture})
+
+    @classmethod
+    def from_graph(cls, graph: ModelGraph) -> Self:
+        config = net_config(graph.root)
+        with torch.random.fork_rng(devices=[]):
+            model = cls(config)
+        model._levels_are_set = True
+        _load(model.net, graph)
+        return model
+
+    @classmethod
+    def config_from_dict(cls, values: Mapping[str, Any]) -> WaveNetConfig:
+        try:
+            config = config_of(values)
+            skeleton(config)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"config: expected the fields of WaveNetConfig, got {error}"
+            ) from error
+        return config
+
+
+def _load(net: Net, graph: ModelGraph) -> None:
+    arrays = named_arrays(graph.root)  # type: ignore[arg-type]
+    state = net.state_dict()
+    net.load_state_dict(
+        {name: torch.tensor(array).reshape(state[name].shape) for name, array in arrays.items()}
+    )
+
+
+def _scale_input(
+    state: dict[str, np.ndarray], config: WaveNetConfig, gain: np.float32, prefix: str = ""
+) -> None:
+    """Multiply the input by ``gain``, a power of two, in the weights that read it."""
+    state[f"{prefix}arrays.0.rechannel.weight"] *= gain
+    if config.condition is not None:
+        _scale_input(state, config.condition, gain, f"{prefix}condition.")
+        return
+    for number, array in enumerate(config.arrays):
+        for index, layer in enumerate(array.layers):
+            name = f"{prefix}arrays.{number}.layers.{index}"
+            places = [film.place for film in layer.films]
+            for place in places:
+                state[f"{name}.films.{place}.weight"] *= gain
+            if "input_mixin_pre_film" not in places:
+                state[f"{name}.mixin.weight"] *= gain
+                continue
+            # What this FiLM scales is the condition itself, and what it adds is not.
+            film = f"{name}.films.input_mixin_pre_film"
+            for key in ("weight", "bias"):
+                if f"{film}.{key}" in state:
+                    state[f"{film}.{key}"][:1] *= gain  # the input has one channel
+
+
+def _scale_output(
+    state: dict[str, np.ndarray], config: WaveNetConfig, gain: float
+) -> WaveNetConfig:
+    """Multiply the output by ``gain``, a power of two."""
+    if not config.head:
+        return replace(config, head_scale=config.head_scale * gain)
+    for key in ("weight", "bias"):
+        name = f"head.{len(config.head) - 1}.conv.{key}"
+        if name in state:
+            state[name] *= np.float32(gain)
+    return config
+
+
+def _power_of_two(rms: float) -> float:
+    return 2.0 ** round(math.log2(rms)) if 1e-6 < rms < 1e6 else 1.0
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().to("cpu", torch.float32).numpy().copy()
+    return array
