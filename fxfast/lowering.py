@@ -1,19 +1,11 @@
-"""From a graph to a program: operations on lines, plain data that the engine packs.
+"""From a graph to a program: what each node computes, as operations on lines.
 
-A line is a signal of some channels; line 0 is the input. Operations run in order, over
-any stretch of time at once, and a line is written before it is read. Groups are written
-out as dense weights, and what nobody reads is left out.
-
-A line that a convolution of several taps reads, and the output line, is written by one
-operation only, so that its past stays in place. All others are scratch: written again by
-later operations of the same number of channels. An operation that works element by element
-may write the line that it reads, and a convolution the line that it adds.
+Groups are written out as dense weights, and what nobody reads is left out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,126 +26,27 @@ from fxfast.graph import (
     WaveNet,
     WaveNetLayer,
 )
-
-_NONE = Activation()
-
-
-@dataclass(frozen=True, eq=False)
-class ConvOp:
-    """``output = activation(bias + conv(input) + add)``; ``weight`` is (out, in, taps)."""
-
-    input: int
-    output: int
-    weight: np.ndarray
-    bias: np.ndarray | None = None
-    dilation: int = 1
-    add: int | None = None
-    activation: Activation = _NONE
-
-    @property
-    def history_samples(self) -> int:
-        return (int(self.weight.shape[2]) - 1) * self.dilation
-
-
-@dataclass(frozen=True, eq=False)
-class GateOp:
-    """The top half of ``input`` through ``activation``, the bottom half through ``secondary``.
-
-    Their product in mode "gated"; in mode "blended" ``secondary`` is the share of the
-    activated top half, beside the top half as it is.
-    """
-
-    input: int
-    output: int
-    mode: str
-    activation: Activation
-    secondary: Activation
-
-
-@dataclass(frozen=True, eq=False)
-class FilmOp:
-    """``output = input * scale``, plus the shift that fills the second half of ``scale_shift``."""
-
-    input: int
-    scale_shift: int
-    output: int
-    shift: bool
-
-
-@dataclass(frozen=True, eq=False)
-class ActivateOp:
-    """``output = activation(input)``."""
-
-    input: int
-    output: int
-    activation: Activation
-
-
-@dataclass(frozen=True, eq=False)
-class AddOp:
-    """``output = a + b``."""
-
-    a: int
-    b: int
-    output: int
-
-
-@dataclass(frozen=True, eq=False)
-class RecurrentOp:
-    """A recurrent layer of ``units`` units over ``input``; ``output`` is its h.
-
-    ``weight`` is (in + units, 4, units): a row for each input channel, then one for each h, with
-    the four gates of the engine: i, f, g, o of an LSTM; r, z and the parts of n that read the
-    input and h of a GRU. ``bias`` is (4, units), ``initial`` (2, units).
-    """
-
-    input: int
-    output: int
-    cell: str
-    weight: np.ndarray
-    bias: np.ndarray
-    initial: np.ndarray
-
-
-Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp | RecurrentOp
-# The operands of each operation, those first that the output may take the place of.
-_OPERANDS: dict[type, tuple[str, ...]] = {
-    ConvOp: ("add", "input"),
-    GateOp: ("input",),
-    FilmOp: ("input", "scale_shift"),
-    ActivateOp: ("input",),
-    AddOp: ("a", "b"),
-    RecurrentOp: ("input",),
-}
-_IN_PLACE = {
-    ConvOp: ("add",),
-    FilmOp: ("input",),
-    ActivateOp: ("input",),
-    AddOp: ("a", "b"),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Program:
-    """``lines`` has the channels of each line; the output line has one."""
-
-    lines: tuple[int, ...]
-    ops: tuple[Op, ...]
-    output_line: int
-
-
-def reads(op: Op) -> tuple[int, ...]:
-    """The lines that an operation reads."""
-    lines = (getattr(op, name) for name in _OPERANDS[type(op)])
-    return tuple(line for line in lines if line is not None)
+from fxfast.program import (
+    NO_ACTIVATION,
+    ActivateOp,
+    AddOp,
+    ConvOp,
+    FilmOp,
+    GateOp,
+    Op,
+    Program,
+    RecurrentOp,
+    needed,
+    with_scratch,
+)
 
 
 def lower(graph: ModelGraph) -> Program:
     """The program that computes ``graph``."""
     builder = _Builder()
     output = _lower_node(builder, graph.root, 0)
-    ops = _needed(builder.ops, output)
-    return _with_scratch(builder.lines, ops, output)
+    ops = needed(builder.ops, output)
+    return with_scratch(builder.lines, ops, output)
 
 
 @dataclass
@@ -176,7 +69,7 @@ class _Builder:
         dilation: int = 1,
         groups: int = 1,
         add: int | None = None,
-        activation: Activation = _NONE,
+        activation: Activation = NO_ACTIVATION,
     ) -> int:
         dense = _dense(weight.reshape(*weight.shape[:2], -1), groups)
         output = self._line(dense.shape[0])
@@ -292,7 +185,7 @@ def _lower_wavenet(builder: _Builder, net: WaveNet, x: int) -> int:
     last = net.arrays[-1]
     _, total = _lower_array(builder, last, h, c, total)
     # Each activation of the head is the last step of the operation before it.
-    activations = [conv.activation for conv in net.head] + [_NONE]
+    activations = [conv.activation for conv in net.head] + [NO_ACTIVATION]
     scaled = _scaled(last, net.head_scale)
     if scaled is not None:
         total = builder.conv(total, *scaled, activation=activations[0])
@@ -353,7 +246,7 @@ def _lower_activation(builder: _Builder, layer: WaveNetLayer, h: int, c: int) ->
         layer.mixin_weight,
         groups=layer.groups_mixin,
         add=None if alone else z,
-        activation=layer.activation if at_once else _NONE,
+        activation=layer.activation if at_once else NO_ACTIVATION,
     )
     if alone:
         mixin = builder.add(z, builder.film(mixin, films["input_mixin_post_film"], c))
@@ -372,54 +265,3 @@ def _lower_sum(builder: _Builder, layer: WaveNetLayer, a: int, c: int, total: in
     if layer.head1x1 is not None:
         a = builder.film(builder.conv1x1(a, layer.head1x1), film, c)
     return a if total is None else builder.add(total, a)
-
-
-# --- lines -----------------------------------------------------------------------
-
-
-def _needed(ops: list[Op], output: int) -> list[Op]:
-    """The operations that the output depends on."""
-    wanted, found = {output}, []
-    for op in reversed(ops):
-        if op.output in wanted:
-            wanted.update(reads(op))
-            found.append(op)
-    return found[::-1]
-
-
-def _with_scratch(channels: list[int], ops: list[Op], output: int) -> Program:
-    """Give every line that keeps no past the place of one that nobody reads any more."""
-    last_read = {line: index for index, op in enumerate(ops) for line in reads(op)}
-    fixed = {0, output}
-    fixed.update(op.input for op in ops if isinstance(op, ConvOp) and op.history_samples)
-    places, lines = {0: 0}, [channels[0]]
-    free: dict[int, list[int]] = {}
-    placed: list[Op] = []
-    for index, op in enumerate(ops):
-        ending = {line for line in reads(op) if last_read[line] == index} - fixed
-        size = channels[op.output]
-        taken = [
-            line
-            for name in _IN_PLACE.get(type(op), ())
-            if (line := getattr(op, name)) in ending and reads(op).count(line) == 1
-        ]
-        if op.output in fixed or not (taken or free.get(size)):
-            places[op.output] = len(lines)
-            lines.append(size)
-        elif taken:
-            places[op.output] = places[taken[0]]
-            ending.remove(taken[0])
-        else:
-            places[op.output] = free[size].pop()
-        placed.append(_moved(op, places))
-        for line in ending:
-            free.setdefault(channels[line], []).append(places[line])
-    return Program(tuple(lines), tuple(placed), places[output])
-
-
-def _moved(op: Op, places: dict[int, int]) -> Op:
-    lines = {name: getattr(op, name) for name in (*_OPERANDS[type(op)], "output")}
-    moved: dict[str, Any] = {
-        name: None if line is None else places[line] for name, line in lines.items()
-    }
-    return replace(op, **moved)

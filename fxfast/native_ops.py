@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fxfast.graph import Activation
-from fxfast.lowering import (
+from fxfast.program import (
     ActivateOp,
     AddOp,
     ConvOp,

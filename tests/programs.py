@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from activations import activate
 
-from fxfast.lowering import ActivateOp, AddOp, ConvOp, FilmOp, GateOp, Program, reads
+from fxfast.program import ActivateOp, AddOp, ConvOp, FilmOp, GateOp, Program, reads
 
 
 def run_program(

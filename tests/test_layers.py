@@ -10,7 +10,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON_ORDER = [
-    *("errors", "whole_file", "graph", "lowering", "native", "native_ops", "player", "ops"),
+    *(
+        "errors",
+        "whole_file",
+        "graph",
+        "program",
+        "lowering",
+        "native",
+        "native_ops",
+        "player",
+        "ops",
+    ),
     *("audio", "pairs", "data", "models", "exchange", "training", "rendering", "report"),
     *("demo", "cli"),
 ]
