@@ -1,0 +1,376 @@
+"""Version 2 of the native file's graph: a tree of nodes of every kind.
+
+The graph holds the sample rate in Hz, the root node, and the graph's own free metadata. A
+node is an object with its kind, its numbers and choices, and flags that say which optional
+tensors there are. Tensors, all float32, have the names of the node's fields
+(``root.arrays.0.layers.3.conv_weight``); sizes stand in their shapes alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fxfast.errors import ModelError
+from fxfast.exchange.bounded_json import shown
+from fxfast.exchange.tensor_table import (
+    GRAPH_KEY,
+    TensorTable,
+    check_keys,
+    choice,
+    flag,
+    integer,
+    metadata_of,
+)
+from fxfast.graph import (
+    ALL_ACTIVATION_KINDS,
+    FILM_PLACES,
+    MAX_CHANNELS,
+    MAX_LAYERS,
+    MAX_NODE_DEPTH,
+    MAX_RECEPTIVE_FIELD,
+    MAX_SAMPLE_RATE,
+    MODES,
+    SLOPE_KINDS,
+    Activation,
+    Conv1x1,
+    ConvLayer,
+    ConvStack,
+    Film,
+    HeadConv,
+    LayerArray,
+    Linear,
+    ModelGraph,
+    Node,
+    Sequential,
+    WaveNet,
+    WaveNetLayer,
+)
+
+FORMAT_VERSION = 2
+_GRAPH_KEYS = {"format_version", "sample_rate", "root", "metadata"}
+_STACK_KEYS = {"dilation", "bias", "activation"}
+_LAYER_KEYS = {
+    *("dilation", "groups", "groups_mixin", "bias", "mode", "activation", "secondary"),
+    *("layer1x1", "head1x1", "films"),
+}
+
+# A tensor by its name and its number of dimensions.
+Take = Callable[[str, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class NodeHeader:
+    """A checked header: with the shapes that the file announces, the graph is valid."""
+
+    sample_rate: int
+    metadata: dict[str, Any]
+    root: dict[str, Any]
+
+    def build(self, arrays: dict[str, np.ndarray]) -> ModelGraph:
+        """The graph with the weights that were read; takes them out of ``arrays``."""
+
+        def take(name: str, dimensions: int) -> np.ndarray:
+            return np.array(arrays.pop(_tensor_name(name)), dtype=np.float32)
+
+        return ModelGraph(
+            _read_node(self.root, "root", take), self.sample_rate, metadata=self.metadata
+        )
+
+
+def parse(graph: dict[str, Any], table: TensorTable) -> NodeHeader:
+    """Check a graph of version 2 and take its tensors from ``table``."""
+    check_keys(graph, _GRAPH_KEYS, GRAPH_KEY)
+    rate = integer(graph, "sample_rate", "", 1, MAX_SAMPLE_RATE)
+    metadata = metadata_of(graph)
+
+    def announced(name: str, dimensions: int) -> np.ndarray:
+        """Zeros of the shape that the file claims; they take no memory."""
+        shape = table.shape_of(_tensor_name(name), dimensions)
+        return np.broadcast_to(np.float32(0), shape)
+
+    ModelGraph(_read_node(graph["root"], "root", announced), rate)
+    return NodeHeader(rate, metadata, graph["root"])
+
+
+def contents(graph: ModelGraph) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The graph as JSON values, and its tensors."""
+    tensors: dict[str, np.ndarray] = {}
+    document = {
+        "format_version": FORMAT_VERSION,
+        "sample_rate": graph.sample_rate,
+        "root": _write_node(graph.root, "root", tensors),
+        "metadata": graph.metadata,
+    }
+    return document, tensors
+
+
+def _tensor_name(path: str) -> str:
+    return path.replace("[", ".").replace("]", "")
+
+
+# --- reading -------------------------------------------------------------------
+
+
+def _read_node(found: Any, name: str, take: Take, depth: int = 0) -> Node:
+    if depth >= MAX_NODE_DEPTH:
+        raise ModelError(f"{name}: expected at most {MAX_NODE_DEPTH} nested nodes, got more")
+    if not isinstance(found, dict):
+        raise ModelError(f"{name}: expected an object, got {shown(found)}")
+    kind = choice(found.get("kind"), f"{name}.kind", tuple(_READERS))
+    keys, read = _READERS[kind]
+    check_keys(found, {"kind", *keys}, name)
+    return read(found, name, take, depth)
+
+
+def _read_stack(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
+    layers = []
+    for index, layer in enumerate(_list(found, "layers", name)):
+        layer_name = f"{name}.layers[{index}]"
+        _check_object(layer, _STACK_KEYS, layer_name)
+        weight, bias = _weight_and_bias(layer, layer_name, take, 3)
+        dilation = integer(layer, "dilation", f"{layer_name}.", 1, MAX_RECEPTIVE_FIELD)
+        activation = _read_activation(layer["activation"], f"{layer_name}.activation", take)
+        layers.append(ConvLayer(weight, bias, dilation, activation))
+    return ConvStack(tuple(layers), flag(found, "skip", f"{name}."))
+
+
+def _read_sequential(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
+    return Sequential(
+        tuple(
+            _read_node(child, f"{name}.children[{index}]", take, depth + 1)
+            for index, child in enumerate(_list(found, "children", name))
+        )
+    )
+
+
+def _read_linear(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
+    return Linear(take(f"{name}.taps", 1), _number(found, "bias", name))
+
+
+def _read_wavenet(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
+    condition = None
+    if found["condition"] is not None:
+        condition = _read_node(found["condition"], f"{name}.condition", take, depth + 1)
+    arrays = tuple(
+        _read_array(array, f"{name}.arrays[{index}]", take)
+        for index, array in enumerate(_list(found, "arrays", name))
+    )
+    head = []
+    for index, conv in enumerate(_list(found, "head", name)):
+        conv_name = f"{name}.head[{index}]"
+        _check_object(conv, {"activation", "bias"}, conv_name)
+        activation = _read_activation(conv["activation"], f"{conv_name}.activation", take)
+        head.append(HeadConv(activation, *_weight_and_bias(conv, conv_name, take, 3)))
+    return WaveNet(arrays, tuple(head), _number(found, "head_scale", name), condition)
+
+
+def _read_array(found: Any, name: str, take: Take) -> LayerArray:
+    _check_object(found, {"layers", "head_bias"}, name)
+    layers = tuple(
+        _read_layer(layer, f"{name}.layers[{index}]", take)
+        for index, layer in enumerate(_list(found, "layers", name))
+    )
+    has_bias = flag(found, "head_bias", f"{name}.")
+    return LayerArray(
+        take(f"{name}.rechannel", 2),
+        layers,
+        take(f"{name}.head_weight", 3),
+        take(f"{name}.head_bias", 1) if has_bias else None,
+    )
+
+
+def _read_layer(found: Any, name: str, take: Take) -> WaveNetLayer:
+    _check_object(found, _LAYER_KEYS, name)
+    secondary = found["secondary"]
+    if secondary is not None:
+        secondary = _read_activation(secondary, f"{name}.secondary", take)
+    return WaveNetLayer(
+        take(f"{name}.conv_weight", 3),
+        take(f"{name}.conv_bias", 1) if flag(found, "bias", f"{name}.") else None,
+        integer(found, "dilation", f"{name}.", 1, MAX_RECEPTIVE_FIELD),
+        integer(found, "groups", f"{name}.", 1, MAX_CHANNELS),
+        take(f"{name}.mixin_weight", 2),
+        integer(found, "groups_mixin", f"{name}.", 1, MAX_CHANNELS),
+        choice(found["mode"], f"{name}.mode", MODES),
+        _read_activation(found["activation"], f"{name}.activation", take),
+        secondary,
+        _read_1x1(found["layer1x1"], f"{name}.layer1x1", take),
+        _read_1x1(found["head1x1"], f"{name}.head1x1", take),
+        _read_films(found["films"], f"{name}.films", take),
+    )
+
+
+def _read_1x1(found: Any, name: str, take: Take) -> Conv1x1 | None:
+    if found is None:
+        return None
+    _check_object(found, {"groups", "bias"}, name)
+    groups = integer(found, "groups", f"{name}.", 1, MAX_CHANNELS)
+    return Conv1x1(*_weight_and_bias(found, name, take, 2), groups)
+
+
+def _read_films(found: Any, name: str, take: Take) -> dict[str, Film]:
+    if not isinstance(found, dict):
+        raise ModelError(f"{name}: expected an object, got {shown(found)}")
+    films = {}
+    for place, value in found.items():
+        choice(place, f"{name} key", FILM_PLACES)
+        conv = _read_1x1(value, f"{name}.{place}", take)
+        if conv is None:
+            raise ModelError(f"{name}.{place}: expected an object, got None")
+        films[place] = Film(*conv)
+    return films
+
+
+def _read_activation(found: Any, name: str, take: Take) -> Activation:
+    kind = choice(found, name, ALL_ACTIVATION_KINDS)
+    slopes = take(f"{name}.slopes", 1) if kind in SLOPE_KINDS else None
+    return Activation(kind, slopes, take(f"{name}.limits", 1) if kind == "leaky_hardtanh" else None)
+
+
+def _weight_and_bias(
+    found: dict[str, Any], name: str, take: Take, dimensions: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    weight = take(f"{name}.weight", dimensions)
+    return weight, take(f"{name}.bias", 1) if flag(found, "bias", f"{name}.") else None
+
+
+def _check_object(found: Any, keys: set[str], name: str) -> None:
+    if not isinstance(found, dict):
+        raise ModelError(f"{name}: expected an object, got {shown(found)}")
+    check_keys(found, keys, name)
+
+
+def _list(found: dict[str, Any], key: str, name: str) -> list[Any]:
+    value = found[key]
+    if not isinstance(value, list) or len(value) > MAX_LAYERS:
+        got = len(value) if isinstance(value, list) else shown(value)
+        raise ModelError(f"{name}.{key}: expected a list of at most {MAX_LAYERS}, got {got}")
+    return value
+
+
+def _number(found: dict[str, Any], key: str, name: str) -> float:
+    value = found[key]
+    if type(value) is not float or not math.isfinite(value):
+        raise ModelError(f"{name}.{key}: expected a number with a point, got {shown(value)}")
+    return value
+
+
+_READERS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any], str, Take, int], Node]]] = {
+    ConvStack.kind: (("layers", "skip"), _read_stack),
+    WaveNet.kind: (("arrays", "head", "head_scale", "condition"), _read_wavenet),
+    Sequential.kind: (("children",), _read_sequential),
+    Linear.kind: (("bias",), _read_linear),
+}
+
+
+# --- writing -------------------------------------------------------------------
+
+
+def _write_node(node: Node, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    put = _Putter(name, tensors)
+    if isinstance(node, ConvStack):
+        layers = [
+            {
+                **put.conv(f"layers[{index}]", layer.weight, layer.bias),
+                "dilation": layer.dilation,
+                "activation": put.activation(f"layers[{index}].activation", layer.activation),
+            }
+            for index, layer in enumerate(node.layers)
+        ]
+        return {"kind": node.kind, "layers": layers, "skip": node.skip}
+    if isinstance(node, Sequential):
+        children = [
+            _write_node(child, f"{name}.children[{index}]", tensors)
+            for index, child in enumerate(node.children)
+        ]
+        return {"kind": node.kind, "children": children}
+    if isinstance(node, Linear):
+        put.array("taps", node.taps)
+        return {"kind": node.kind, "bias": node.bias}
+    if isinstance(node, WaveNet):
+        return _write_wavenet(node, name, tensors)
+    raise ModelError(f"{name}: expected a node that the native file knows, got {node.kind}")
+
+
+def _write_wavenet(net: WaveNet, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    put = _Putter(name, tensors)
+    head = [
+        {
+            **put.conv(f"head[{index}]", conv.weight, conv.bias),
+            "activation": put.activation(f"head[{index}].activation", conv.activation),
+        }
+        for index, conv in enumerate(net.head)
+    ]
+    condition = None
+    if net.condition is not None:
+        condition = _write_node(net.condition, f"{name}.condition", tensors)
+    return {
+        "kind": net.kind,
+        "arrays": [
+            _write_array(array, _Putter(f"{name}.arrays[{index}]", tensors))
+            for index, array in enumerate(net.arrays)
+        ],
+        "head": head,
+        "head_scale": net.head_scale,
+        "condition": condition,
+    }
+
+
+def _write_array(array: LayerArray, put: _Putter) -> dict[str, Any]:
+    put.array("rechannel", array.rechannel)
+    put.array("head_weight", array.head_weight)
+    layers = [
+        _write_layer(layer, _Putter(f"{put.name}.layers[{index}]", put.tensors))
+        for index, layer in enumerate(array.layers)
+    ]
+    return {"layers": layers, "head_bias": put.array("head_bias", array.head_bias)}
+
+
+def _write_layer(layer: WaveNetLayer, put: _Putter) -> dict[str, Any]:
+    put.array("conv_weight", layer.conv_weight)
+    put.array("mixin_weight", layer.mixin_weight)
+    secondary = layer.secondary
+    return {
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+        "groups_mixin": layer.groups_mixin,
+        "bias": put.array("conv_bias", layer.conv_bias),
+        "mode": layer.mode,
+        "activation": put.activation("activation", layer.activation),
+        "secondary": None if secondary is None else put.activation("secondary", secondary),
+        "layer1x1": put.conv1x1("layer1x1", layer.layer1x1),
+        "head1x1": put.conv1x1("head1x1", layer.head1x1),
+        "films": {place: put.conv1x1(f"films.{place}", f) for place, f in layer.films.items()},
+    }
+
+
+@dataclass(frozen=True)
+class _Putter:
+    """Puts the arrays of one part among the tensors and gives what the graph says of them."""
+
+    name: str
+    tensors: dict[str, np.ndarray]
+
+    def array(self, key: str, array: np.ndarray | None) -> bool:
+        if array is not None:
+            self.tensors[_tensor_name(f"{self.name}.{key}")] = np.ascontiguousarray(array)
+        return array is not None
+
+    def conv(self, key: str, weight: np.ndarray, bias: np.ndarray | None) -> dict[str, Any]:
+        self.array(f"{key}.weight", weight)
+        return {"bias": self.array(f"{key}.bias", bias)}
+
+    def conv1x1(self, key: str, conv: Conv1x1 | Film | None) -> dict[str, Any] | None:
+        if conv is None:
+            return None
+        return {**self.conv(key, conv.weight, conv.bias), "groups": conv.groups}
+
+    def activation(self, key: str, activation: Activation) -> str:
+        self.array(f"{key}.slopes", activation.slopes)
+        self.array(f"{key}.limits", activation.limits)
+        return activation.kind
