@@ -16,8 +16,10 @@ from fxfast.graph import ModelGraph
 
 PARITY_FILES = Path(__file__).resolve().parents[2] / "shared" / "fixtures" / "nam"
 
-# Model file, input, expected output, slim. The LSTMs of the set have no graph node.
+# Model file, input, expected output, slim.
 PARITY_PAIRS = [
+    ("reference_lstm", "input_lstm", "expected_output_lstm", None),
+    ("reference_lstm_standard", "input_lstm_standard", "expected_output_lstm_standard", None),
     ("reference", "input", "expected_output", None),
     ("reference_standard", "input_standard", "expected_output_standard", None),
     ("leaky_wavenet", "input_leaky", "expected_output_leaky", None),
@@ -34,6 +36,7 @@ PARITY_PAIRS = [
         (f"a2_{name}", f"input_a2_{name}", f"expected_a2_{name}", None)
         for name in ("gated", "blended", "bottleneck", "film", "grouped", "head1x1")
     ),
+    ("slimmable_container", "input_slim", "expected_slim_0", 0.0),
     ("slimmable_container", "input_slim", "expected_slim_1", 0.5),
     ("slimmable_container", "input_slim", "expected_slim_2", None),
 ]

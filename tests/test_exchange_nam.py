@@ -27,8 +27,10 @@ from tolerances import TOLERANCES
 
 from fxfast import exchange
 from fxfast.errors import InputError, ModelError
-from fxfast.graph import ConvStack, Linear, ModelGraph, Sequential, WaveNet
+from fxfast.graph import ConvStack, Linear, ModelGraph, Recurrent, Sequential, WaveNet
 from fxfast.lowering import lower
+from fxfast.native import engine
+from fxfast.player import Player
 
 
 def refused(found: Any, **options: Any) -> str:
@@ -56,19 +58,27 @@ def wavenet_of(graph: ModelGraph) -> WaveNet:
 # --- against the real trainer and NAM Core -------------------------------------------
 
 
+def test_there_are_eighteen_pairs() -> None:
+    assert len(PARITY_PAIRS) == 18
+
+
+@pytest.mark.parametrize("isa", [name for name, supported in engine().isas() if supported])
 @pytest.mark.parametrize(
-    ("model", "given", "expected", "slim"), PARITY_PAIRS, ids=[f"{p[2]}" for p in PARITY_PAIRS]
+    ("model", "given", "expected", "slim"), PARITY_PAIRS, ids=[pair[2] for pair in PARITY_PAIRS]
 )
 def test_parity_from_the_first_sample(
-    model: str, given: str, expected: str, slim: float | None
+    model: str, given: str, expected: str, slim: float | None, isa: str
 ) -> None:
     if not PARITY_FILES.exists():
         pytest.skip(f"no parity files in {PARITY_FILES}")
     graph = exchange.load(PARITY_FILES / f"{model}.nam", slim=slim)
     x = np.array(json.loads((PARITY_FILES / f"{given}.json").read_text()))
     y = np.array(json.loads((PARITY_FILES / f"{expected}.json").read_text()))
-    difference = np.abs(play(graph, x) - y).max()
-    assert difference < TOLERANCES["nam_parity"].value
+    tolerance = TOLERANCES["nam_parity"].value
+    played = Player(graph, threads=1, isa=isa).render(x.astype(np.float32))
+    assert np.abs(played - y).max() < tolerance
+    if not graph.is_recurrent:
+        assert np.abs(play(graph, x) - y).max() < tolerance
 
 
 def test_the_model_with_every_option_loads() -> None:
@@ -80,11 +90,11 @@ def test_the_model_with_every_option_loads() -> None:
     assert np.isfinite(play(graph, noise())).all()
 
 
-def test_an_lstm_is_refused_by_name() -> None:
-    message = refused(document("LSTM", {"input_size": 1}, []))
+def test_an_unknown_architecture_is_refused_by_name() -> None:
+    message = refused(document("CatLSTM", {"input_size": 1}, []))
     assert message == (
-        "architecture: expected one of WaveNet, ConvNet, Linear, Sequential, SlimmableContainer, "
-        "got 'LSTM'"
+        "architecture: expected one of WaveNet, LSTM, ConvNet, Linear, Sequential, "
+        "SlimmableContainer, got 'CatLSTM'"
     )
 
 
@@ -362,6 +372,32 @@ def test_arrays_have_to_fit_each_other() -> None:
 # --- other architectures -------------------------------------------------------------------
 
 
+def test_lstm_weights_are_where_the_format_says() -> None:
+    config = {"input_size": 1, "hidden_size": 2, "num_layers": 2}
+    count = (8 * 3 + 8 + 4) + (8 * 4 + 8 + 4) + 2 + 1
+    graph = parse(document("LSTM", config, list(range(count))))
+    assert isinstance(graph.root, Sequential)
+    cells, head = graph.root.children
+    assert isinstance(cells, Recurrent)
+    assert isinstance(head, ConvStack)
+    first, second = cells.layers
+    np.testing.assert_array_equal(first.weight_ih, np.arange(0, 24, 3)[:, None])
+    np.testing.assert_array_equal(first.weight_hh[1], [4, 5])
+    np.testing.assert_array_equal(first.bias_ih + first.bias_hh, np.arange(24, 32))
+    np.testing.assert_array_equal(first.initial, [[32, 33], [34, 35]])
+    np.testing.assert_array_equal(second.weight_ih[0], [36, 37])
+    np.testing.assert_array_equal(second.weight_hh[7], [66, 67])
+    np.testing.assert_array_equal(second.initial, [[76, 77], [78, 79]])
+    np.testing.assert_array_equal(head.layers[0].weight.ravel(), [80, 81])
+    assert head.layers[0].bias == 82
+    message = refused(document("LSTM", config, [0] * 50))
+    assert message == (
+        "weights: expected 83 values, got 50; layers[1].weight (8, 4) needs 32, 14 are left"
+    )
+    message = refused(document("LSTM", {**config, "out_channels": 2}, []))
+    assert message == "config.out_channels: expected 1, got 2"
+
+
 def test_convnet_folds_the_batch_norm() -> None:
     """Against the equation of batch norm, on a net of one block."""
     config = {"channels": 3, "dilations": [4], "batchnorm": True, "activation": "ReLU"}
@@ -433,7 +469,7 @@ def test_slim_chooses_the_first_size_above() -> None:
 
 def test_the_sizes_that_are_not_chosen_may_be_anything() -> None:
     found = container([0.5, 1.0])
-    found["config"]["submodels"][0]["model"] = document("LSTM", {}, [])
+    found["config"]["submodels"][0]["model"] = document("CatLSTM", {}, [])
     assert parse(found).kind == "wavenet"
     assert refused(found, slim=0).startswith("config.submodels[0].model.architecture: ")
 

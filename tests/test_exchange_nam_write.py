@@ -39,9 +39,12 @@ from fxfast.graph import (
     Linear,
     ModelGraph,
     Node,
+    Recurrent,
+    RecurrentLayer,
     Sequential,
 )
 from fxfast.lowering import lower
+from fxfast.player import Player
 
 RATE = 48_000
 
@@ -56,6 +59,8 @@ def again(graph: ModelGraph) -> ModelGraph:
 
 def play(graph: ModelGraph) -> np.ndarray:
     x = np.random.default_rng(3).uniform(-0.5, 0.5, 100)
+    if graph.is_recurrent:
+        return Player(graph, threads=1).render(x.astype(np.float32))
     return run_program(lower(graph), x, np.float64, graph.receptive_field)
 
 
@@ -117,9 +122,14 @@ def test_second_generation_presets_are_written_as_0_7_0(channels: int) -> None:
             {"channels": 2, "dilations": [1, 2], "batchnorm": False, "activation": "Tanh"},
             values(4 + 2 + 8 + 2 + 3),
         ),
+        document(
+            "LSTM",
+            {"input_size": 1, "hidden_size": 3, "num_layers": 2},
+            values(12 * 5 + 6 + 12 * 7 + 6 + 4),
+        ),
         wavenet(old_array(activation={"type": "PReLU", "negative_slopes": [0.1, 0.2, 0.3]})),
     ],
-    ids=["linear-with-bias", "linear", "convnet", "prelu"],
+    ids=["linear-with-bias", "linear", "convnet", "lstm", "prelu"],
 )
 def test_other_models_come_back(found: Any) -> None:
     assert_round_trip(found)
@@ -166,7 +176,7 @@ def test_the_parity_files_come_back() -> None:
         pytest.skip(f"no parity files in {PARITY_FILES}")
     for path in sorted(PARITY_FILES.glob("*.nam")):
         found = json.loads(path.read_text())
-        if found["architecture"] == "WaveNet":
+        if found["weights"]:
             assert_round_trip(found)
 
 
@@ -313,6 +323,26 @@ def test_wavenets_that_are_refused() -> None:
     assert refused(ModelGraph(net, RATE)).startswith("root.head[1].activation: expected what .nam")
     net = random_wavenet(1, [Options()], head=[("relu", 2, 1), ("relu", 3, 1), ("relu", 1, 1)])
     assert refused(ModelGraph(net, RATE)).startswith("root.head[1].weight: expected what .nam")
+
+
+def lstm(*units: int, cell: str = "lstm", head: ConvLayer | None = None) -> ModelGraph:
+    rows, inputs, layers = {"lstm": 4, "gru": 3}[cell], 1, []
+    for count in units:
+        shapes = [(rows * count, inputs), (rows * count, count), (rows * count,), (rows * count,)]
+        arrays = [np.full(shape, 0.5, np.float32) for shape in (*shapes, (2, count))]
+        layers.append(RecurrentLayer(cell, *arrays))
+        inputs = count
+    cells, dense = Recurrent(tuple(layers)), ConvStack((head or ones(1, inputs, 1),))
+    return ModelGraph(Sequential((cells, dense)), RATE)
+
+
+def test_recurrent_models_that_are_no_lstm_are_refused() -> None:
+    assert written(lstm(3, 3))["config"] == {"input_size": 1, "hidden_size": 3, "num_layers": 2}
+    np.testing.assert_array_equal(play(again(lstm(3, 3))), play(lstm(3, 3)))
+    for graph in (lstm(3, 4), lstm(3, cell="gru"), lstm(3, head=ones(1, 3, 1, kind="tanh"))):
+        message = refused(graph)
+        assert message.startswith("root.children[0]: expected wavenet, conv_stack, linear, ")
+        assert message.endswith("an LSTM with one dense layer for .nam, got recurrent")
 
 
 def test_more_weights_than_a_file_may_hold_are_refused() -> None:

@@ -1,6 +1,6 @@
 """``.nam`` files read: the JSON of NeuralAmpModeler, versions 0.5.0 to 0.7.x.
 
-WaveNet, ConvNet, Linear, Sequential and SlimmableContainer become graph nodes. What a
+WaveNet, LSTM, ConvNet, Linear, Sequential and SlimmableContainer become graph nodes. What a
 file says beyond the graph is kept in ``metadata["nam"]`` of the graph and written back by
 ``fxfast.exchange.nam_write``: ``version``, ``sample_rate`` (null when the file has none),
 ``metadata``, and ``unknown``, a table from places to the keys that stood there.
@@ -28,6 +28,8 @@ from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.nam_activation import parse_activation
 from fxfast.exchange.nam_fields import Section, checked_number
 from fxfast.exchange.nam_layout import Tensor, WaveNetShape, take_tensors, wavenet_tensors
+from fxfast.exchange.nam_lstm import CONFIG_KEYS as LSTM_KEYS
+from fxfast.exchange.nam_lstm import build_lstm, lstm_tensors, parse_lstm
 from fxfast.exchange.nam_wavenet import (
     ARRAY_KEYS,
     CONFIG_KEYS,
@@ -225,6 +227,16 @@ def _warn_inactive(shape: WaveNetShape, config: Section) -> None:
             )
 
 
+def _read_lstm(
+    model: Section, config: Section, reading: _Reading, depth: int
+) -> tuple[Node, int | None]:
+    layers, units = parse_lstm(config)
+    reading.keep(config, LSTM_KEYS)
+    tensors = lstm_tensors(layers, units)
+    found = take_tensors(tensors, model.values["weights"], model.where("weights"))
+    return build_lstm(layers, units, found), None
+
+
 def _read_convnet(
     model: Section, config: Section, reading: _Reading, depth: int
 ) -> tuple[Node, int | None]:
@@ -350,6 +362,7 @@ def _read_container(
 
 _READERS = {
     "WaveNet": _read_wavenet,
+    "LSTM": _read_lstm,
     "ConvNet": _read_convnet,
     "Linear": _read_linear,
     "Sequential": _read_sequential,

@@ -21,6 +21,7 @@ from fxfast.exchange import bounded_json, model_file, nam
 from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.nam_activation import describe_activation, short_name
 from fxfast.exchange.nam_layout import wavenet_tensors
+from fxfast.exchange.nam_lstm import lstm_arrays, lstm_tensors
 from fxfast.exchange.nam_shape import (
     first_generation_config,
     is_first_generation,
@@ -107,7 +108,10 @@ def _find(document: dict[str, Any], place: str) -> dict[str, Any] | None:
 
 def _model_document(node: Node, name: str, place: str, kept: _Kept) -> dict[str, Any]:
     """A complete model; ``name`` is its path in the graph, ``place`` its place in the file."""
-    if isinstance(node, WaveNet):
+    lstm = lstm_arrays(node)
+    if lstm is not None:
+        parts = _lstm(*lstm)
+    elif isinstance(node, WaveNet):
         parts = _wavenet(node, name, place, kept)
     elif isinstance(node, ConvStack):
         parts = _convnet(node, name)
@@ -117,7 +121,8 @@ def _model_document(node: Node, name: str, place: str, kept: _Kept) -> dict[str,
         parts = _sequential(node, name, place, kept)
     else:
         raise ModelError(
-            f"{name}: expected wavenet, conv_stack, linear or sequential for .nam, got {node.kind}"
+            f"{name}: expected wavenet, conv_stack, linear, sequential or an LSTM with one dense "
+            f"layer for .nam, got {node.kind}"
         )
     version, architecture, config, weights = parts
     document = {
@@ -201,6 +206,12 @@ def _check_convnet(stack: ConvStack, name: str) -> None:
             refuse(f"{place}.weight", f"{blocks[0].out_channels} channels", layer.out_channels)
         if describe_activation(layer.activation, f"{name}{place}.activation") != first:
             refuse(f"{place}.activation", "the activation of layers[0]", "another")
+
+
+def _lstm(layers: int, units: int, found: dict[str, np.ndarray]) -> _Parts:
+    config = {"input_size": 1, "hidden_size": units, "num_layers": layers}
+    weights = [found[tensor.name].ravel() for tensor in lstm_tensors(layers, units)]
+    return FIRST_GENERATION_VERSION, "LSTM", config, weights
 
 
 def _linear(node: Linear, place: str, kept: _Kept) -> _Parts:
