@@ -32,8 +32,12 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """The README with the part between each pair of markers made from its result file."""
-    for name, make in (("demo", demo_table), ("cpu", cpu_table)):
-        path = newest(name)
+    for name, kind, make in (
+        ("demo", "demo", demo_table),
+        ("cpu", "cpu", cpu_table),
+        ("models", "cpu", models_table),
+    ):
+        path = newest(kind)
         body = f"{make(json.loads(path.read_text()))}\n\nFrom `bench/results/{path.name}`.\n"
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text, count = re.subn(pattern, partial(_between, body), text, flags=re.S)
@@ -141,6 +145,27 @@ def cpu_table(result: dict[str, Any]) -> str:
         f"convolution is {step:.2f} times as fast as with torch's own."
     )
     return f"{table}\n\n{stream}\n\n{words}\n\n{_machine(result['machine'])}"
+
+
+def models_table(result: dict[str, Any]) -> str:
+    rows = []
+    for name, model in result["models"].items():
+        ways = _rows_by_name(model)
+        isas = list(model["share_of_peak"])
+        speeds = [f"{ways[f'engine {isa}']['realtime']:.0f}x" for isa in isas]
+        rows.append(
+            (
+                f"`{name}`",
+                f"{model['multiply_adds_per_sample']:,}",
+                *speeds,
+                f"{model['share_of_peak'][isas[0]]:.0%}",
+                f"{ways['eager dense']['realtime']:.1f}x",
+                f"{model['times_as_fast_as_eager']:.1f}",
+                f"{ways[f'engine {isas[0]}']['error_db']:.0f} dB",
+            )
+        )
+    header = ("preset", "multiply-adds", *isas, "of the peak", "eager", "times eager", "error")
+    return _markdown(header, rows)
 
 
 def _machine(machine: dict[str, Any]) -> str:

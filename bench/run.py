@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import engine, training
+from bench import engine, models, training
 from fxfast.report.measure import machine
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -26,6 +26,7 @@ def main() -> int:
         ("streaming", engine.streaming),
         ("two files", engine.two_files),
         ("training step", training.step),
+        ("models", models.presets),
     ):
         print(f"measuring: {name}", file=sys.stderr)
         result[name] = measure(args.rounds)
@@ -50,6 +51,9 @@ def _print_summary(result: dict[str, Any]) -> None:
     for way, ratio in result["two files"]["two_threads_over_one"].items():
         print(f"two files on two threads over one ({way}): {ratio:.2f}")
     step = result["training step"]
+    for name, model in result["models"].items():
+        speeds = {row["name"]: row["realtime"] for row in model["rows"]}
+        print(name + ": " + ", ".join(f"{way} {x:.1f}x" for way, x in speeds.items()))
     print(f"training step, fxfast op over torch's own: {step['times_as_fast']:.2f}")
 
 

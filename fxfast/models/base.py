@@ -134,12 +134,13 @@ def from_description(description: Mapping[str, Any], *, seed: int = 0) -> AudioM
     return _build(cls, cls.config_from_dict(description.get("config", {})), seed)
 
 
-def from_graph(graph: ModelGraph, *, architecture: str = "conv-stack") -> AudioModel:
+def from_graph(graph: ModelGraph, *, architecture: str | None = None) -> AudioModel:
     """A trainable model with the layers and weights of a graph.
 
-    Raises ``ModelError`` for an unknown architecture.
+    ``architecture`` is by default the one of the graph's kind. Raises ``ModelError`` for an
+    unknown one, and for a graph that it cannot express.
     """
-    return _architecture(architecture).from_graph(graph)
+    return _architecture(architecture or graph.kind.replace("_", "-")).from_graph(graph)
 
 
 def _architecture(name: Any) -> type[AudioModel]:

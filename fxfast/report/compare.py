@@ -16,7 +16,7 @@ from fxfast.graph import ModelGraph
 from fxfast.player import Player
 from fxfast.report.measure import Timing, multiply_add_peak, rounds, thread_seconds
 
-DENSE_CHUNKS = (512, 1024, 2048, 4096, 8192, 16384)
+DENSE_CHUNKS = (512, 1024, 2048, 4096, 8192, 16384, 65536)
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ def compare(
     """Measure the engine and eager PyTorch on ``audio`` (T,) float32, one thread each.
 
     Each way renders the same samples, from the start of ``audio``; the slow one, window by
-    window, only its first ``windows_seconds``. The dense way is measured at the chunk length
-    where it is fastest and on the whole file. ``on_round`` gets how many of how many rounds are
-    done.
+    window, only its first ``windows_seconds`` (none for 0). The dense way is measured at the
+    chunk length where it is fastest and on the whole file. ``on_round`` gets how many of how
+    many rounds are done.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -106,12 +106,12 @@ def _compare(
     net = eager_net(graph)
     x = torch.from_numpy(audio)
     chunk = _fastest_chunk(net, x, graph.receptive_field)
-    start = x[: max(1, int(windows_seconds * graph.sample_rate))]
+    start = x[: int(windows_seconds * graph.sample_rate)]
     ways = _ways(graph, net, x, start, isas, chunk)
     works = {name: partial(thread_seconds, way.render) for name, way in ways.items()}
     peaks = {f"peak {isa}": partial(multiply_add_peak, isa) for isa in isas}
     figures = rounds({**works, **peaks}, count, on_round=on_round)
-    truth = _truth(graph, start)
+    truth = _truth(graph, x[: graph.sample_rate])
     rows = tuple(_row(name, way, figures[name], graph, truth) for name, way in ways.items())
     peak_flops = {isa: float(np.median(figures[f"peak {isa}"])) for isa in isas}
     return Comparison(rows, peak_flops, chunk)
@@ -152,7 +152,8 @@ def _ways(
     ways = {f"engine {isa}": _Way(engine(isa), len(audio)) for isa in isas}
     ways["eager dense"] = _Way(dense(chunk), len(audio))
     ways["eager dense, whole file"] = _Way(dense(len(audio)), len(audio))
-    ways["eager windows"] = _Way(windows, len(start))
+    if len(start):
+        ways["eager windows"] = _Way(windows, len(start))
     return ways
 
 
@@ -165,12 +166,12 @@ def _row(name: str, way: _Way, seconds: list[float], graph: ModelGraph, truth: n
         timing,
         audio_seconds / timing.median,
         2.0 * graph.macs_per_sample * way.samples / timing.median,
-        _relative_db(way.render()[: len(truth)] - truth, truth),
+        _relative_db(way.render()[: len(truth)], truth),
     )
 
 
 def _fastest_chunk(net: torch.nn.Module, x: torch.Tensor, receptive_field: int) -> int:
-    part = x[: 4 * max(DENSE_CHUNKS)]
+    part = x[: 3 * max(DENSE_CHUNKS)]
 
     def seconds(chunk: int) -> float:
         return thread_seconds(
@@ -188,6 +189,8 @@ def _truth(graph: ModelGraph, x: torch.Tensor) -> np.ndarray:
     return result
 
 
-def _relative_db(error: np.ndarray, truth: np.ndarray) -> float:
-    ratio = np.sum(np.square(error, dtype=np.float64)) / np.sum(np.square(truth))
+def _relative_db(rendered: np.ndarray, truth: np.ndarray) -> float:
+    """Energy of the error over that of the truth, as far as both go."""
+    truth = truth[: len(rendered)]
+    ratio = np.sum(np.square(rendered - truth, dtype=np.float64)) / np.sum(np.square(truth))
     return float(10 * np.log10(max(ratio, 1e-30)))
