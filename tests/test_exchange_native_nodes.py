@@ -23,7 +23,16 @@ from wavenets import PRESETS, WEIGHT_KINDS, Options, random_stack, random_wavene
 from fxfast import exchange
 from fxfast.errors import ModelError
 from fxfast.exchange.safetensors import GRAPH_KEY, MAX_HEADER_BYTES
-from fxfast.graph import FILM_PLACES, Linear, ModelGraph, Node, Sequential
+from fxfast.graph import (
+    CELL_GATES,
+    FILM_PLACES,
+    Linear,
+    ModelGraph,
+    Node,
+    Recurrent,
+    RecurrentLayer,
+    Sequential,
+)
 
 RATE = 44_100
 MEBIBYTE = 1 << 20
@@ -41,6 +50,17 @@ def make_net() -> Node:
     return random_wavenet(
         3, [options, plain], head=[("prelu", 2, 2), ("none", 1, 1)], condition=condition
     )
+
+
+def make_recurrent(*cells: str) -> Node:
+    random, channels, layers = np.random.default_rng(4), 1, []
+    for cell in cells:
+        rows = CELL_GATES[cell] * 3
+        shapes = ((rows, channels), (rows, 3), (rows,), (rows,), (2, 3))
+        arrays = (random.standard_normal(shape).astype(np.float32) for shape in shapes)
+        layers.append(RecurrentLayer(cell, *arrays))
+        channels = 3
+    return Sequential((Recurrent(tuple(layers)), random_stack(1, [3, 1])))
 
 
 def graph_of(root: Node) -> ModelGraph:
@@ -74,6 +94,7 @@ ROOTS: dict[str, Callable[[], Node]] = {
     "filter": lambda: Linear(np.arange(1, 7, dtype=np.float32)[::-1], 0.1),
     "chain": lambda: Sequential((Linear(np.ones(3, np.float32)), random_stack(1, [1, 2, 1]))),
     "stack": lambda: random_stack(1, [1, 3, 1], "silu"),
+    "recurrent": lambda: make_recurrent("gru", "lstm"),
     "skip": lambda: replace(random_stack(1, [1, 3, 1], "hardswish"), skip=True),
     **{f"with {kind}": (lambda kind=kind: random_wavenet(1, [Options(kinds=[kind])]))
        for kind in WEIGHT_KINDS},
@@ -189,6 +210,20 @@ def test_broken_graph(
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
+    assert message in refused(file.pack(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cell": "rnn"}, "root.children[0].layers[0].cell: expected one of lstm, gru, got 'rnn'"),
+        ({"cell": "gru"}, "root.children[0].layers[0].weight_hh: expected shape (9, 3), got (12,"),
+        ({"units": 3}, "root.children[0].layers[0]: expected only known keys, got 'units'"),
+    ],
+)
+def test_broken_recurrent_layer(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    file = File(_saved(make_recurrent("lstm")))
+    file.graph["root"]["children"][0]["layers"][0].update(change)
     assert message in refused(file.pack(), tmp_path)
 
 

@@ -25,9 +25,11 @@ from fxfast.exchange.tensor_table import (
     flag,
     integer,
     metadata_of,
+    tensor_name,
 )
 from fxfast.graph import (
     ALL_ACTIVATION_KINDS,
+    CELL_GATES,
     FILM_PLACES,
     MAX_CHANNELS,
     MAX_LAYERS,
@@ -46,6 +48,8 @@ from fxfast.graph import (
     Linear,
     ModelGraph,
     Node,
+    Recurrent,
+    RecurrentLayer,
     Sequential,
     WaveNet,
     WaveNetLayer,
@@ -58,6 +62,9 @@ _LAYER_KEYS = {
     *("dilation", "groups", "groups_mixin", "bias", "mode", "activation", "secondary"),
     *("layer1x1", "head1x1", "films"),
 }
+
+# The tensors of a recurrent layer in the order of its fields, with their dimensions.
+RECURRENT_TENSORS = {"weight_ih": 2, "weight_hh": 2, "bias_ih": 1, "bias_hh": 1, "initial": 2}
 
 # A tensor by its name and its number of dimensions.
 Take = Callable[[str, int], np.ndarray]
@@ -75,7 +82,7 @@ class NodeHeader:
         """The graph with the weights that were read; takes them out of ``arrays``."""
 
         def take(name: str, dimensions: int) -> np.ndarray:
-            return np.array(arrays.pop(_tensor_name(name)), dtype=np.float32)
+            return np.array(arrays.pop(tensor_name(name)), dtype=np.float32)
 
         return ModelGraph(
             _read_node(self.root, "root", take), self.sample_rate, metadata=self.metadata
@@ -90,30 +97,11 @@ def parse(graph: dict[str, Any], table: TensorTable) -> NodeHeader:
 
     def announced(name: str, dimensions: int) -> np.ndarray:
         """Zeros of the shape that the file claims; they take no memory."""
-        shape = table.shape_of(_tensor_name(name), dimensions)
+        shape = table.shape_of(tensor_name(name), dimensions)
         return np.broadcast_to(np.float32(0), shape)
 
     ModelGraph(_read_node(graph["root"], "root", announced), rate)
     return NodeHeader(rate, metadata, graph["root"])
-
-
-def contents(graph: ModelGraph) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The graph as JSON values, and its tensors."""
-    tensors: dict[str, np.ndarray] = {}
-    document = {
-        "format_version": FORMAT_VERSION,
-        "sample_rate": graph.sample_rate,
-        "root": _write_node(graph.root, "root", tensors),
-        "metadata": graph.metadata,
-    }
-    return document, tensors
-
-
-def _tensor_name(path: str) -> str:
-    return path.replace("[", ".").replace("]", "")
-
-
-# --- reading -------------------------------------------------------------------
 
 
 def _read_node(found: Any, name: str, take: Take, depth: int = 0) -> Node:
@@ -150,6 +138,17 @@ def _read_sequential(found: dict[str, Any], name: str, take: Take, depth: int) -
 
 def _read_linear(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
     return Linear(take(f"{name}.taps", 1), _number(found, "bias", name))
+
+
+def _read_recurrent(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
+    layers = []
+    for index, layer in enumerate(_list(found, "layers", name)):
+        layer_name = f"{name}.layers[{index}]"
+        _check_object(layer, {"cell"}, layer_name)
+        cell = choice(layer["cell"], f"{layer_name}.cell", tuple(CELL_GATES))
+        arrays = (take(f"{layer_name}.{key}", size) for key, size in RECURRENT_TENSORS.items())
+        layers.append(RecurrentLayer(cell, *arrays))
+    return Recurrent(tuple(layers))
 
 
 def _read_wavenet(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
@@ -265,112 +264,5 @@ _READERS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any], str, Take, 
     WaveNet.kind: (("arrays", "head", "head_scale", "condition"), _read_wavenet),
     Sequential.kind: (("children",), _read_sequential),
     Linear.kind: (("bias",), _read_linear),
+    Recurrent.kind: (("layers",), _read_recurrent),
 }
-
-
-# --- writing -------------------------------------------------------------------
-
-
-def _write_node(node: Node, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    put = _Putter(name, tensors)
-    if isinstance(node, ConvStack):
-        layers = [
-            {
-                **put.conv(f"layers[{index}]", layer.weight, layer.bias),
-                "dilation": layer.dilation,
-                "activation": put.activation(f"layers[{index}].activation", layer.activation),
-            }
-            for index, layer in enumerate(node.layers)
-        ]
-        return {"kind": node.kind, "layers": layers, "skip": node.skip}
-    if isinstance(node, Sequential):
-        children = [
-            _write_node(child, f"{name}.children[{index}]", tensors)
-            for index, child in enumerate(node.children)
-        ]
-        return {"kind": node.kind, "children": children}
-    if isinstance(node, Linear):
-        put.array("taps", node.taps)
-        return {"kind": node.kind, "bias": node.bias}
-    if isinstance(node, WaveNet):
-        return _write_wavenet(node, name, tensors)
-    raise ModelError(f"{name}: expected a node that the native file knows, got {node.kind}")
-
-
-def _write_wavenet(net: WaveNet, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    put = _Putter(name, tensors)
-    head = [
-        {
-            **put.conv(f"head[{index}]", conv.weight, conv.bias),
-            "activation": put.activation(f"head[{index}].activation", conv.activation),
-        }
-        for index, conv in enumerate(net.head)
-    ]
-    condition = None
-    if net.condition is not None:
-        condition = _write_node(net.condition, f"{name}.condition", tensors)
-    return {
-        "kind": net.kind,
-        "arrays": [
-            _write_array(array, _Putter(f"{name}.arrays[{index}]", tensors))
-            for index, array in enumerate(net.arrays)
-        ],
-        "head": head,
-        "head_scale": net.head_scale,
-        "condition": condition,
-    }
-
-
-def _write_array(array: LayerArray, put: _Putter) -> dict[str, Any]:
-    put.array("rechannel", array.rechannel)
-    put.array("head_weight", array.head_weight)
-    layers = [
-        _write_layer(layer, _Putter(f"{put.name}.layers[{index}]", put.tensors))
-        for index, layer in enumerate(array.layers)
-    ]
-    return {"layers": layers, "head_bias": put.array("head_bias", array.head_bias)}
-
-
-def _write_layer(layer: WaveNetLayer, put: _Putter) -> dict[str, Any]:
-    put.array("conv_weight", layer.conv_weight)
-    put.array("mixin_weight", layer.mixin_weight)
-    secondary = layer.secondary
-    return {
-        "dilation": layer.dilation,
-        "groups": layer.groups,
-        "groups_mixin": layer.groups_mixin,
-        "bias": put.array("conv_bias", layer.conv_bias),
-        "mode": layer.mode,
-        "activation": put.activation("activation", layer.activation),
-        "secondary": None if secondary is None else put.activation("secondary", secondary),
-        "layer1x1": put.conv1x1("layer1x1", layer.layer1x1),
-        "head1x1": put.conv1x1("head1x1", layer.head1x1),
-        "films": {place: put.conv1x1(f"films.{place}", f) for place, f in layer.films.items()},
-    }
-
-
-@dataclass(frozen=True)
-class _Putter:
-    """Puts the arrays of one part among the tensors and gives what the graph says of them."""
-
-    name: str
-    tensors: dict[str, np.ndarray]
-
-    def array(self, key: str, array: np.ndarray | None) -> bool:
-        if array is not None:
-            self.tensors[_tensor_name(f"{self.name}.{key}")] = np.ascontiguousarray(array)
-        return array is not None
-
-    def conv(self, key: str, weight: np.ndarray, bias: np.ndarray | None) -> dict[str, Any]:
-        self.array(f"{key}.weight", weight)
-        return {"bias": self.array(f"{key}.bias", bias)}
-
-    def conv1x1(self, key: str, conv: Conv1x1 | Film | None) -> dict[str, Any] | None:
-        if conv is None:
-            return None
-        return {**self.conv(key, conv.weight, conv.bias), "groups": conv.groups}
-
-    def activation(self, key: str, activation: Activation) -> str:
-        self.array(f"{key}.slopes", activation.slopes)
-        self.array(f"{key}.limits", activation.limits)
-        return activation.kind

@@ -24,10 +24,10 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from fxfast.errors import ModelError
-from fxfast.exchange import bounded_json, model_file, node_format, stack_format
+from fxfast.exchange import bounded_json, model_file, node_format, node_writer, stack_format
 from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.tensor_table import GRAPH_KEY, TensorTable, integer
-from fxfast.graph import MAX_LAYERS, MAX_PARAMETERS, ModelGraph
+from fxfast.graph import MAX_PARAMETERS, ModelGraph
 from fxfast.whole_file import whole_file
 
 FORMAT_VERSION = node_format.FORMAT_VERSION
@@ -35,9 +35,11 @@ FORMAT_VERSION = node_format.FORMAT_VERSION
 MAX_HEADER_BYTES = 16 << 20
 _LENGTH_BYTES = 8
 _FLOAT_BYTES = 4
-# Slopes of leaky_relu and limits are no parameters: at most 8 values a layer on top.
+# Slopes, limits and the states that recurrent layers start from are no parameters. With the
+# most parameters they are fewer than these values.
+_MAX_OTHER_VALUES = 1 << 18
 _MAX_FILE_BYTES = (
-    _LENGTH_BYTES + MAX_HEADER_BYTES + _FLOAT_BYTES * (MAX_PARAMETERS + 8 * MAX_LAYERS)
+    _LENGTH_BYTES + MAX_HEADER_BYTES + _FLOAT_BYTES * (MAX_PARAMETERS + _MAX_OTHER_VALUES)
 )
 
 
@@ -88,7 +90,7 @@ def save(graph: ModelGraph, path: str | os.PathLike[str]) -> None:
 def _contents(graph: ModelGraph) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if stack_format.holds(graph):
         return stack_format.document(graph), stack_format.tensors(graph)
-    return node_format.contents(graph)
+    return node_writer.contents(graph)
 
 
 @contextlib.contextmanager

@@ -75,6 +75,11 @@ class TensorTable:
             raise ModelError(f"file size: expected {end} bytes of weights, got {self._data_bytes}")
 
 
+def tensor_name(path: str) -> str:
+    """The tensor of a field: ``root.arrays[0].head_bias`` is ``root.arrays.0.head_bias``."""
+    return path.replace("[", ".").replace("]", "")
+
+
 def _checked_shape(
     shape: Any, name: str, dimensions: int, allowed: tuple[tuple[int, ...], ...] | None
 ) -> tuple[int, ...]:
