@@ -18,9 +18,6 @@ from fxfast.models.wavenet_config import WaveNetConfig, config_of, wavenet_prese
 from fxfast.models.wavenet_graph import named_arrays, net_config, net_node, skeleton
 from fxfast.models.wavenet_layers import NativeConv1d, Net
 
-# Samples of noise that tell how loud an untrained net is.
-_CALIBRATION_SAMPLES = 4096
-
 
 @register("wavenet")
 class WaveNetModel(AudioModel):
@@ -65,23 +62,17 @@ class WaveNetModel(AudioModel):
         return y_bct
 
     def calibrate(self, input_rms: float, output_rms: float) -> None:
-        """Brings the input of the net near unit level and its output near that of wet.
+        """Brings the input of the net near unit level and scales its output as wet is scaled.
 
-        How loud the net is with its present weights is measured with noise. Only the first
-        call counts, and none after ``from_graph``: later the weights fit the gains.
+        Only the first call counts, and none after ``from_graph``: later the weights fit the
+        gains. ``head_scale`` stays in force: an untrained net with a small one is quiet, and
+        learns better than one that starts as loud as wet.
         """
         if self._levels_are_set:
             return
         self._levels_are_set = True
         self.input_gain.fill_(1.0 / _power_of_two(input_rms))
-        self.output_gain.fill_(_power_of_two(output_rms) / _power_of_two(self._own_rms()))
-
-    @torch.no_grad()
-    def _own_rms(self) -> float:
-        samples = self.receptive_field + _CALIBRATION_SAMPLES
-        noise = np.random.default_rng(0).normal(size=(1, 1, samples)).astype(np.float32)
-        y_bct = self.net(torch.from_numpy(noise).to(self.input_gain.device))
-        return float(y_bct.double().std())
+        self.output_gain.fill_(_power_of_two(output_rms))
 
     def as_torch(self) -> nn.Module:
         """The same function through ``torch.nn`` convolutions alone, with a copy of the weights."""

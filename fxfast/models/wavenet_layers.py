@@ -6,6 +6,8 @@ the end and cut to the shorter one.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -209,7 +211,8 @@ class Array(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         h_bct = self.rechannel(y_bct)
         given = []
-        for layer in self.layers:
+        for module in self.layers:
+            layer = cast(Layer, module)
             h_bct, a_bct = layer(h_bct, c_bct)
             given.append((layer, a_bct))
         # The sum is as long as its shortest part: none computes what is cut off later.
@@ -218,7 +221,7 @@ class Array(nn.Module):
             samples = min(samples, total_bct.shape[2])
             total_bct = _last(total_bct, samples)
         for layer, a_bct in given:
-            part_bct: torch.Tensor = layer.to_sum(_last(a_bct, samples), _last(c_bct, samples))
+            part_bct = layer.to_sum(_last(a_bct, samples), _last(c_bct, samples))
             total_bct = part_bct if total_bct is None else total_bct + part_bct
         return h_bct, self.head(total_bct)
 
