@@ -26,7 +26,6 @@ from wavenet_reference import reference_graph
 from wavenets import PRESETS, WEIGHT_KINDS, Options, random_stack, random_wavenet
 
 from fxfast import exchange
-from fxfast.cli import main
 from fxfast.errors import ModelError
 from fxfast.exchange import nam, nam_write
 from fxfast.graph import (
@@ -360,7 +359,7 @@ def test_damaged_metadata_is_refused() -> None:
         assert words in refused(ModelGraph(root, RATE, metadata={"nam": found}))
 
 
-# --- files and the command -------------------------------------------------------------------
+# --- files ---------------------------------------------------------------------------------
 
 
 def test_save_goes_by_the_name(tmp_path: Path) -> None:
@@ -374,18 +373,3 @@ def test_save_goes_by_the_name(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"b\.nam: root\.skip: expected no skip"):
         exchange.save(stack(TANH, LAST, skip=True), tmp_path / "b.nam")
     assert not (tmp_path / "b.nam").exists()
-
-
-def test_export_writes_nam(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    submodels = [
-        {"max_value": size, "model": wavenet(old_array(channels=n + 1))}
-        for n, size in enumerate((0.5, 1.0))
-    ]
-    source, target = tmp_path / "source.nam", tmp_path / "target.json"
-    source.write_text(json.dumps(document("SlimmableContainer", {"submodels": submodels}, [])))
-    arguments = ["export", str(source), "--format", "nam", "-o", str(target), "--slim", "0.1"]
-    assert main(arguments) == 0
-    assert capsys.readouterr().out == f"{target}\n"
-    assert json.loads(target.read_text())["config"]["layers"][0]["channels"] == 1
-    assert main(arguments) == 1
-    assert "--overwrite" in capsys.readouterr().err
