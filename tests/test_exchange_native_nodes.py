@@ -162,6 +162,7 @@ EDITS: list[Edit] = [
     (("root",), {}, "root.kind: expected one of conv_stack, wavenet, sequential, linear"),
     (("root",), NESTED, "expected at most 8 nested nodes, got more"),
     (("root", "kind"), "lstm\n", "root.kind: expected one of conv_stack, wavenet"),
+    (("root", "kind"), 1 << 1000, "root.kind: expected one of conv_stack, wavenet, sequential, li"),
     (("root", "kind"), [], "root.kind: expected one of conv_stack, wavenet"),
     (("root", "more"), 1, "root: expected only known keys, got 'more'"),
     (("root", "head_scale"), 1, "root.head_scale: expected a number with a point, got 1"),

@@ -119,7 +119,7 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool | float):
         return repr(value)
     if isinstance(value, int):
-        huge = value.bit_length() > MAX_INTEGER_BITS
+        huge = value.bit_length() > 3 * _SHOWN_CHARACTERS
         return f"an integer of {value.bit_length()} bits" if huge else str(value)
     if isinstance(value, dict):
         return "an object"
