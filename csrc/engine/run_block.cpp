@@ -80,12 +80,16 @@ class Pass {
     return line_at(state_, line.offset) + std::size_t{operand.first} * line.stride + now;
   }
 
-  void run(const PlanOp& op) const noexcept {
-    switch (static_cast<OpKind>(op.kind)) {
-      case OpKind::kConv: return conv(op);
-      case OpKind::kActivate: return activate(op);
-      case OpKind::kCombine: return combine(op);
-      case OpKind::kRecurrent: return recurrent(op);
+  void run_all() const noexcept {
+    for (std::size_t i = 0; i < plan_.op_count();) {
+      const PlanOp& op = plan_.op(i);
+      switch (static_cast<OpKind>(op.kind)) {
+        case OpKind::kConv: conv(op); break;
+        case OpKind::kActivate: activate(op); break;
+        case OpKind::kCombine: combine(op); break;
+        case OpKind::kRecurrent: i += recurrent(i); continue;
+      }
+      ++i;
     }
   }
 
@@ -127,11 +131,41 @@ class Pass {
                       static_cast<Combine>(op.combine)});
   }
 
-  void recurrent(const PlanOp& op) const noexcept {
-    kernels_.recurrent({rows(op.a), rows(op.output), plan_.floats(op.weights_offset),
-                        plan_.floats(op.bias_offset), line_at(state_, op.cell_offset), stride(op.a),
-                        stride(op.output), static_cast<int>(op.in_channels),
-                        static_cast<int>(op.out_channels), samples_, static_cast<Cell>(op.cell)});
+  RecurrentTask recurrent_task(const PlanOp& op) const noexcept {
+    return {rows(op.a),
+            rows(op.output),
+            plan_.floats(op.weights_offset),
+            plan_.floats(op.bias_offset),
+            line_at(state_, op.cell_offset),
+            stride(op.a),
+            stride(op.output),
+            static_cast<int>(op.in_channels),
+            static_cast<int>(op.out_channels),
+            samples_,
+            static_cast<Cell>(op.cell)};
+  }
+
+  // Runs the recurrent layers from operation `first` on of which each reads the one before, and
+  // returns how many they are.
+  std::size_t recurrent(std::size_t first) const noexcept {
+    constexpr std::size_t kMostTogether = 4;
+    RecurrentTask layers[kMostTogether];
+    std::size_t count = 0;
+    do {
+      layers[count] = recurrent_task(plan_.op(first + count));
+      ++count;
+    } while (count < kMostTogether && follows(first + count));
+    kernels_.recurrent(layers, static_cast<int>(count));
+    return count;
+  }
+
+  // Whether operation `i` is a recurrent layer over all that the operation before it writes.
+  bool follows(std::size_t i) const noexcept {
+    if (i >= plan_.op_count()) return false;
+    const PlanOp &op = plan_.op(i), &before = plan_.op(i - 1);
+    return op.kind == static_cast<std::uint32_t>(OpKind::kRecurrent) &&
+           op.a.line == before.output.line && op.a.first == before.output.first &&
+           op.in_channels == before.out_channels && op.output.line != before.a.line;
   }
 
   const PlanView& plan_;
@@ -151,7 +185,7 @@ void run_piece(const PlanView& plan, const KernelTable& kernels, std::byte* stat
   }
   const Pass pass(plan, kernels, state, state_header->position, samples);
   std::memcpy(pass.rows({0, 0}), input, samples * sizeof(float));
-  for (std::size_t i = 0; i < plan.op_count(); ++i) pass.run(plan.op(i));
+  pass.run_all();
   std::memcpy(output, pass.rows({header.output_line, 0}), samples * sizeof(float));
   state_header->position += samples;
 }

@@ -168,7 +168,9 @@ struct KernelTable {
   void (*conv)(const ConvTask& task) noexcept;
   void (*activate)(const ActivateTask& task) noexcept;
   void (*combine)(const CombineTask& task) noexcept;
-  void (*recurrent)(const RecurrentTask& task) noexcept;
+  // Layers of which each reads the output of the one before, of equal `samples`; any split into
+  // calls gives the same bits.
+  void (*recurrent)(const RecurrentTask* layers, int count) noexcept;
   void (*conv_weight_grad)(const WeightGradTask& task) noexcept;
   // Runs `rounds` rounds of independent multiply-adds in registers; returns how many
   // floating-point operations that were (a multiply-add counts two). For measuring the peak.

@@ -119,7 +119,7 @@ double gate_sum(const RecurrentTask& task, int t, int gate, int unit) {
   return sum;
 }
 
-void recurrent(const RecurrentTask& task) noexcept {
+void recurrent_layer(const RecurrentTask& task) noexcept {
   const std::ptrdiff_t block = gate_block_floats(task.units);
   float* c = task.state + block;
   float* next = task.state + 2 * block;
@@ -142,6 +142,10 @@ void recurrent(const RecurrentTask& task) noexcept {
       task.output[u * task.output_stride + t] = next[u];
     }
   }
+}
+
+void recurrent(const RecurrentTask* layers, int count) noexcept {
+  for (int l = 0; l < count; ++l) recurrent_layer(layers[l]);
 }
 
 void weight_grad(const WeightGradTask& task) noexcept {

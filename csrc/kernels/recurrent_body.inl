@@ -52,29 +52,42 @@ static FXFAST_INLINE Vec next_h(const Vec (&gates)[4], float* c, Vec h) {
   }
 }
 
+// One sample of one layer.
 template <Cell kCell>
-void recurrent_cells(const RecurrentTask& task) noexcept {
+static FXFAST_INLINE void step(const RecurrentTask& task, int t) {
   const std::ptrdiff_t block = gate_block_floats(task.units);
   float* h = task.state;
   float* c = task.state + block;
   // All gates read the old h: only a layer of one vector may write the new one in its place.
   const bool in_place = task.units <= kVec;
   float* next = in_place ? h : task.state + 2 * block;
-  for (int t = 0; t < task.samples; ++t) {
-    for (int first = 0; first < task.units; first += kVec) {
-      Vec gates[4];
-      gate_sums(task, t, first, gates);
-      store(next + first, next_h<kCell>(gates, c + first, load(h + first)));
-    }
-    for (int j = 0; j < task.units; ++j) task.output[j * task.output_stride + t] = next[j];
-    if (in_place) continue;
-    for (int first = 0; first < task.units; first += kVec) store(h + first, load(next + first));
+  for (int first = 0; first < task.units; first += kVec) {
+    Vec gates[4];
+    gate_sums(task, t, first, gates);
+    store(next + first, next_h<kCell>(gates, c + first, load(h + first)));
   }
+  for (int j = 0; j < task.units; ++j) task.output[j * task.output_stride + t] = next[j];
+  if (in_place) return;
+  for (int first = 0; first < task.units; first += kVec) store(h + first, load(next + first));
 }
 
-void recurrent(const RecurrentTask& task) noexcept {
-  if (task.cell == Cell::kLstm) return recurrent_cells<Cell::kLstm>(task);
-  return recurrent_cells<Cell::kGru>(task);
+// A layer waits for its own last sample most of the time; so each layer works one sample behind
+// the one before it, and the processor overlaps their waiting.
+void recurrent(const RecurrentTask* layers, int count) noexcept {
+  const int samples = layers[0].samples;
+  for (int now = 0; now < samples + count - 1; ++now) {
+    for (int l = 0; l < count; ++l) {
+      const int t = now - l;
+      if (t < 0 || t >= samples) continue;
+      // A copy: nothing that is stored can change it, so its fields stay in registers.
+      const RecurrentTask layer = layers[l];
+      if (layer.cell == Cell::kLstm) {
+        step<Cell::kLstm>(layer, t);
+      } else {
+        step<Cell::kGru>(layer, t);
+      }
+    }
+  }
 }
 
 }  // namespace FXFAST_ISA_NAMESPACE
