@@ -242,10 +242,10 @@ def wavenet(name: str) -> WaveNetModel:
 
 def test_calibrate_brings_levels_to_the_net_once() -> None:
     model = wavenet("a1-nano")
-    model.calibrate(0.03, 0.2)
-    assert (float(model.input_gain), float(model.output_gain)) == (32.0, 0.25)
+    model.calibrate(0.03, 0.13)
+    assert (float(model.input_gain), float(model.output_gain)) == (32.0, 0.5)
     model.calibrate(0.5, 0.5)
-    assert (float(model.input_gain), float(model.output_gain)) == (32.0, 0.25)
+    assert (float(model.input_gain), float(model.output_gain)) == (32.0, 0.5)
     silent = wavenet("a1-nano")
     silent.calibrate(0.0, 0.0)
     assert float(silent.input_gain) == float(silent.output_gain) == 1.0

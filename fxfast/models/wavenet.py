@@ -18,6 +18,9 @@ from fxfast.models.wavenet_config import WaveNetConfig, config_of, wavenet_prese
 from fxfast.models.wavenet_graph import named_arrays, net_config, net_node, skeleton
 from fxfast.models.wavenet_layers import NativeConv1d, Net
 
+# How loud wet is where head_scale of the presets is usual: there the output gain is 1.
+_USUAL_OUTPUT_RMS = 0.25
+
 
 @register("wavenet")
 class WaveNetModel(AudioModel):
@@ -65,14 +68,14 @@ class WaveNetModel(AudioModel):
         """Brings the input of the net near unit level and scales its output as wet is scaled.
 
         Only the first call counts, and none after ``from_graph``: later the weights fit the
-        gains. ``head_scale`` stays in force: an untrained net with a small one is quiet, and
-        learns better than one that starts as loud as wet.
+        gains. ``head_scale`` stays in force: an untrained net starts quieter than wet, which
+        trains better than one that starts as loud.
         """
         if self._levels_are_set:
             return
         self._levels_are_set = True
         self.input_gain.fill_(1.0 / _power_of_two(input_rms))
-        self.output_gain.fill_(_power_of_two(output_rms))
+        self.output_gain.fill_(_power_of_two(output_rms / _USUAL_OUTPUT_RMS))
 
     def as_torch(self) -> nn.Module:
         """The same function through ``torch.nn`` convolutions alone, with a copy of the weights."""
