@@ -238,6 +238,7 @@ def test_activations_and_their_parameters() -> None:
     }
     for name, kind in kinds.items():
         assert activation(name).kind == activation({"type": name}).kind == kind
+    assert activation({"type": "Hardtanh", "min_val": -1.0, "max_val": 1.0}).kind == "hardtanh"
     assert activation("LeakyReLU").slopes == np.float32(0.01)
     assert activation({"type": "LeakyReLU", "negative_slope": 0.2}).slopes == np.float32(0.2)
     assert activation({"type": "PReLU", "negative_slope": 0.3}).slopes == np.float32(0.3)
@@ -256,6 +257,7 @@ def test_activations_and_their_parameters() -> None:
         ("PReLU", "negative_slope: expected a value, got none"),
         ({"type": "PReLU", "negative_slopes": [0.1, 0.2]}, "expected 1 or 3 values, got 2"),
         ({"type": "LeakyReLU", "negative_slope": "0.1"}, "expected a finite float32 number"),
+        ({"type": "Hardtanh", "max_val": 2}, "max_val: expected 1.0 for Hardtanh, got 2"),
         (["Tanh"], "expected one value or a list of 2, one for each dilation, got 1"),
         (None, "activation: expected an object, got None"),
         (7, "activation[0]: expected an object, got 7"),
@@ -351,6 +353,8 @@ def test_depthwise_groups_use_the_same_order() -> None:
         ({"kernel_sizes": [3]}, "kernel_sizes: expected 2 values, one for each dilation, got 1"),
         ({"gating_mode": "mixed"}, "expected one of none, gated, blended, got 'mixed'"),
         ({"head": None}, "head_size: expected a value, got none"),
+        ({"head_size": 2}, "head_size: expected 1 as in head, got 2"),
+        ({"head_bias": True}, "head_bias: expected False as in head, got True"),
         ({"input_size": 2}, "input_size: expected 1, got 2"),
         ({"condition_size": 2}, "condition_size: expected 1, got 2"),
         ({"conv_pre_film": True}, "conv_pre_film: expected an object, got True"),

@@ -94,8 +94,27 @@ def test_first_generation_presets_are_written_as_0_5_4(name: str) -> None:
     found = wavenet(*a1_preset(name))
     result = assert_round_trip(found)
     assert result["version"] == "0.5.4"
-    assert result["config"]["layers"] == found["config"]["layers"]
+    for array, expected in zip(result["config"]["layers"], found["config"]["layers"], strict=True):
+        # What every reader of 0.5.4 knows, and what the trainer of 2026 cannot read without.
+        head = {"out_channels": array["head_size"], "kernel_size": 1, "bias": array["head_bias"]}
+        assert array == {**expected, "head": head}
     assert set(result) == {"version", "architecture", "config", "weights", "sample_rate"}
+
+
+def test_gates_are_written_with_the_keys_of_0_7_0() -> None:
+    """As 0.5.4 with ``gated`` the trainer would read them as layers without a gate."""
+    result = assert_round_trip(wavenet(old_array(gated=True)))
+    assert result["version"] == "0.7.0"
+    array = result["config"]["layers"][0]
+    assert array["gating_mode"] == ["gated", "gated"]
+    assert array["secondary_activation"] == [{"type": "Sigmoid"}] * 2
+
+
+def test_what_the_trainer_needs_to_read_activations_is_there() -> None:
+    head = {"channels": 2, "out_channels": 1, "kernel_sizes": [2], "activation": {"type": "ReLU"}}
+    config = assert_round_trip(wavenet(new_array(), head=head))["config"]
+    assert config["layers"][0]["secondary_activation"] == [None, None]
+    assert config["head"]["activation"] == "ReLU"
 
 
 @pytest.mark.parametrize("channels", [3, 8])

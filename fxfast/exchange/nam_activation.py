@@ -26,8 +26,11 @@ _NAMES = {
 }
 _KINDS = {name: kind for kind, name in _NAMES.items()} | {"LeakyHardTanh": "leaky_hardtanh"}
 _LIMITS = {"min_val": -1.0, "max_val": 1.0, "min_slope": 0.01, "max_slope": 0.01}
+# The trainer writes the limits of Hardtanh; NAM Core does not read them.
+_HARD_LIMITS = {"min_val": -1.0, "max_val": 1.0}
 _LEAKY_SLOPE = 0.01
 _PARAMETERS = {
+    "hardtanh": set(_HARD_LIMITS),
     "leaky_relu": {"negative_slope"},
     "prelu": {"negative_slope", "negative_slopes"},
     "leaky_hardtanh": set(_LIMITS),
@@ -46,6 +49,11 @@ def parse_activation(value: Any, name: str, channels: int) -> Activation:
     unknown = sorted(section.values.keys() - _PARAMETERS.get(kind, set()) - {"type"})
     if unknown:
         raise ModelError(f"{name}: expected no such parameter of {kind_name}: {shown(unknown[0])}")
+    if kind == "hardtanh":
+        for key, only in _HARD_LIMITS.items():
+            if section.number(key, only) != only:
+                got = shown(section.values[key])
+                raise ModelError(f"{section.where(key)}: expected {only} for Hardtanh, got {got}")
     if kind == "leaky_relu":
         slope = section.number("negative_slope", _LEAKY_SLOPE)
         return Activation(kind, np.array([slope], np.float32))

@@ -127,17 +127,12 @@ def _is_first_generation(array: ArrayShape) -> bool:
     names = {
         short_name(describe_activation(layer.activation, "activation")) for layer in array.layers
     }
-    gates = {layer.secondary.kind for layer in array.layers if layer.secondary}
-    return (
-        len(names) == 1
-        and None not in names
-        and array.layers[0].mode != "blended"
-        and gates <= {"sigmoid"}
-    )
+    # Gates exist in old files too, but the trainer would take such a layer for an ungated one.
+    return len(names) == 1 and None not in names and array.layers[0].mode == "none"
 
 
 def first_generation_config(shape: WaveNetShape, head_scale: float) -> dict[str, Any]:
-    """The keys that every reader knows."""
+    """The keys that every reader knows, and ``head``, which today's trainer asks for."""
     layers = [
         {
             "input_size": array.input_size,
@@ -147,8 +142,9 @@ def first_generation_config(shape: WaveNetShape, head_scale: float) -> dict[str,
             "kernel_size": array.layers[0].taps,
             "dilations": [layer.dilation for layer in array.layers],
             "activation": short_name(describe_activation(array.layers[0].activation, "activation")),
-            "gated": array.layers[0].mode == "gated",
+            "gated": False,
             "head_bias": array.head_bias,
+            "head": _array_head(array),
         }
         for array in shape.arrays
     ]
@@ -158,11 +154,13 @@ def first_generation_config(shape: WaveNetShape, head_scale: float) -> dict[str,
 def newest_config(shape: WaveNetShape, head_scale: float, name: str) -> dict[str, Any]:
     head = None
     if shape.head:
+        described = describe_activation(shape.head.activation, f"{name}.head[0].activation")
         head = {
             "channels": shape.head.channels,
             "out_channels": shape.head.out_channels,
             "kernel_sizes": list(shape.head.taps),
-            "activation": describe_activation(shape.head.activation, f"{name}.head"),
+            # The trainer reads a bare name here, NAM Core both.
+            "activation": short_name(described) or described,
         }
     layers = [
         _newest_array(array, f"{name}.arrays[{index}]") for index, array in enumerate(shape.arrays)
@@ -190,21 +188,23 @@ def _newest_array(array: ArrayShape, name: str) -> dict[str, Any]:
         "groups_input_mixin": array.groups_mixin,
         "layer1x1": pointwise(array.layer1x1),
         "head1x1": {**pointwise(array.head1x1), "out_channels": head1x1.out_channels},
-        "head": {
-            "out_channels": array.head_channels,
-            "kernel_size": array.head_taps,
-            "bias": array.head_bias,
-        },
+        # The trainer reads activations only where this list stands, if of nulls alone.
+        "secondary_activation": _activations((layer.secondary for layer in array.layers), name),
+        "head": _array_head(array),
     }
-    if any(layer.secondary for layer in array.layers):
-        config["secondary_activation"] = _activations(
-            (layer.secondary for layer in array.layers), name
-        )
     for key in FILM_PLACES:
         if key in array.films:
             film = array.films[key]
             config[key] = {"active": True, "shift": film.shift, "groups": film.groups}
     return config
+
+
+def _array_head(array: ArrayShape) -> dict[str, Any]:
+    return {
+        "out_channels": array.head_channels,
+        "kernel_size": array.head_taps,
+        "bias": array.head_bias,
+    }
 
 
 def _activations(activations: Iterable[Any], name: str) -> list[Any]:

@@ -135,11 +135,15 @@ def _parse_array_head(section: Section) -> tuple[int, int, bool]:
         raise ModelError(
             f"{head.where('head_dilation')}: expected 1, got {shown(head.values['head_dilation'])}"
         )
-    return (
-        head.integer("out_channels", MAX_CHANNELS),
-        head.integer("kernel_size", MAX_RECEPTIVE_FIELD),
-        head.boolean("bias"),
-    )
+    size, bias = head.integer("out_channels", MAX_CHANNELS), head.boolean("bias")
+    if section.integer("head_size", MAX_CHANNELS, size) != size:
+        got = section.values["head_size"]
+        raise ModelError(f"{section.where('head_size')}: expected {size} as in head, got {got}")
+    if section.boolean("head_bias", bias) != bias:
+        raise ModelError(
+            f"{section.where('head_bias')}: expected {bias} as in head, got {not bias}"
+        )
+    return size, head.integer("kernel_size", MAX_RECEPTIVE_FIELD), bias
 
 
 def _parse_films(section: Section) -> dict[str, FilmShape]:
