@@ -1,4 +1,4 @@
-"""``.nam`` files in: layouts, options, traps, and the parity files of real readers."""
+"""``.nam`` files in: layouts, options, traps, architectures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from nam_documents import (
-    PARITY_FILES,
-    PARITY_PAIRS,
     a1_preset,
     a2_array,
     document,
@@ -29,8 +27,6 @@ from fxfast import exchange
 from fxfast.errors import InputError, ModelError
 from fxfast.graph import ConvStack, Linear, ModelGraph, Recurrent, Sequential, WaveNet
 from fxfast.lowering import lower
-from fxfast.native import engine
-from fxfast.player import Player
 
 
 def refused(found: Any, **options: Any) -> str:
@@ -55,39 +51,7 @@ def wavenet_of(graph: ModelGraph) -> WaveNet:
     return graph.root
 
 
-# --- against the real trainer and NAM Core -------------------------------------------
-
-
-def test_there_are_eighteen_pairs() -> None:
-    assert len(PARITY_PAIRS) == 18
-
-
-@pytest.mark.parametrize("isa", [name for name, supported in engine().isas() if supported])
-@pytest.mark.parametrize(
-    ("model", "given", "expected", "slim"), PARITY_PAIRS, ids=[pair[2] for pair in PARITY_PAIRS]
-)
-def test_parity_from_the_first_sample(
-    model: str, given: str, expected: str, slim: float | None, isa: str
-) -> None:
-    if not PARITY_FILES.exists():
-        pytest.skip(f"no parity files in {PARITY_FILES}")
-    graph = exchange.load(PARITY_FILES / f"{model}.nam", slim=slim)
-    x = np.array(json.loads((PARITY_FILES / f"{given}.json").read_text()))
-    y = np.array(json.loads((PARITY_FILES / f"{expected}.json").read_text()))
-    tolerance = TOLERANCES["nam_parity"].value
-    played = Player(graph, threads=1, isa=isa).render(x.astype(np.float32))
-    assert np.abs(played - y).max() < tolerance
-    if not graph.is_recurrent:
-        assert np.abs(play(graph, x) - y).max() < tolerance
-
-
-def test_the_model_with_every_option_loads() -> None:
-    if not PARITY_FILES.exists():
-        pytest.skip(f"no parity files in {PARITY_FILES}")
-    graph = exchange.load(PARITY_FILES / "wavenet_a2_max.nam")
-    assert graph.parameters > 1052 + 818
-    assert graph.metadata["nam"]["unknown"][""]["notes"]
-    assert np.isfinite(play(graph, noise())).all()
+# --- weights: counts and places --------------------------------------------------------
 
 
 def test_an_unknown_architecture_is_refused_by_name() -> None:
@@ -96,9 +60,6 @@ def test_an_unknown_architecture_is_refused_by_name() -> None:
         "architecture: expected one of WaveNet, LSTM, ConvNet, Linear, Sequential, "
         "SlimmableContainer, got 'CatLSTM'"
     )
-
-
-# --- weights: counts and places --------------------------------------------------------
 
 
 @pytest.mark.parametrize(

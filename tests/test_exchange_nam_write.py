@@ -198,6 +198,14 @@ def test_the_parity_files_come_back() -> None:
             assert_round_trip(found)
 
 
+def test_what_was_kept_survives_the_native_file(tmp_path: Path) -> None:
+    inner = {**wavenet(new_array()), "metadata": {"loudness": -20.0}}
+    found = {**wavenet(new_array(), condition_dsp=inner), "notes": ["n"], "metadata": {"gain": 1}}
+    graph = parse(found)
+    exchange.save(graph, tmp_path / "a.safetensors")
+    assert nam_write.dumps(exchange.load(tmp_path / "a.safetensors")) == nam_write.dumps(graph)
+
+
 def test_a_chosen_size_is_written_alone() -> None:
     small, full = wavenet(old_array(channels=2)), wavenet(old_array())
     small["metadata"] = {"name": "small"}
