@@ -16,9 +16,6 @@ TOLERANCES = {
     "lowered_float64": Tolerance(1e-12, "the same sums in another order, float64 rounding"),
     "between_isas": Tolerance(1e-6, "two roundings at 2e-7 each, and margin for saturating nets"),
     "nam_parity": Tolerance(2e-6, "what the trainer and NAM Core round in float32, 6.3e-7 seen"),
-    "nam_trainer": Tolerance(
-        5e-6, "torch and the engine in float32 on 23 layers, relative to the largest value"
-    ),
     "conv1d_and_gradients": Tolerance(
         2e-6, "float32 sums of up to 4,000 products, relative to the largest value"
     ),
