@@ -22,6 +22,7 @@ from fxfast.graph import (
     Node,
     Recurrent,
     RecurrentLayer,
+    Residual,
     Sequential,
     WaveNet,
     WaveNetLayer,
@@ -154,6 +155,8 @@ def _lower_node(builder: _Builder, node: Node, line: int) -> int:
         for child in node.children:
             line = _lower_node(builder, child, line)
         return line
+    if isinstance(node, Residual):
+        return builder.add(_lower_node(builder, node.child, line), line)
     if isinstance(node, Recurrent):
         for layer in node.layers:
             line = builder.recurrent(line, layer)

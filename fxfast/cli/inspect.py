@@ -66,7 +66,7 @@ def describe(graph: ModelGraph) -> dict[str, Any]:
 
 def _rows(node: Node, prefix: str) -> Iterator[dict[str, Any]]:
     """The layers of a node in the order of the signal; those inside a tree have a name."""
-    from fxfast.graph import ConvStack, Linear, Recurrent, Sequential, WaveNet
+    from fxfast.graph import ConvStack, Linear, Recurrent, Residual, Sequential, WaveNet
 
     if isinstance(node, ConvStack):
         for index, layer in enumerate(node.layers):
@@ -79,6 +79,8 @@ def _rows(node: Node, prefix: str) -> Iterator[dict[str, Any]]:
     elif isinstance(node, Sequential):
         for index, child in enumerate(node.children):
             yield from _rows(child, f"{prefix}children[{index}].")
+    elif isinstance(node, Residual):
+        yield from _rows(node.child, f"{prefix}child.")
     elif isinstance(node, Linear):
         yield _row(f"{prefix}taps", "fir", (1, 1), node.taps.size, node.taps.size + 1,
                    node.taps.size, bias=node.bias != 0)  # fmt: skip

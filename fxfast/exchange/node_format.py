@@ -50,6 +50,7 @@ from fxfast.graph import (
     Node,
     Recurrent,
     RecurrentLayer,
+    Residual,
     Sequential,
     WaveNet,
     WaveNetLayer,
@@ -134,6 +135,10 @@ def _read_sequential(found: dict[str, Any], name: str, take: Take, depth: int) -
             for index, child in enumerate(_list(found, "children", name))
         )
     )
+
+
+def _read_residual(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
+    return Residual(_read_node(found["child"], f"{name}.child", take, depth + 1))
 
 
 def _read_linear(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
@@ -265,4 +270,5 @@ _READERS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any], str, Take, 
     Sequential.kind: (("children",), _read_sequential),
     Linear.kind: (("bias",), _read_linear),
     Recurrent.kind: (("layers",), _read_recurrent),
+    Residual.kind: (("child",), _read_residual),
 }

@@ -20,6 +20,7 @@ from fxfast.graph import (
     ModelGraph,
     Node,
     Recurrent,
+    Residual,
     Sequential,
     WaveNet,
     WaveNetLayer,
@@ -56,6 +57,8 @@ def _write_node(node: Node, name: str, tensors: dict[str, np.ndarray]) -> dict[s
             for index, child in enumerate(node.children)
         ]
         return {"kind": node.kind, "children": children}
+    if isinstance(node, Residual):
+        return {"kind": node.kind, "child": _write_node(node.child, f"{name}.child", tensors)}
     if isinstance(node, Linear):
         put.array("taps", node.taps)
         return {"kind": node.kind, "bias": node.bias}

@@ -14,7 +14,7 @@ from fxfast.graph.activation import (
     SLOPE_KINDS,
     Activation,
 )
-from fxfast.graph.chain import Linear, Sequential
+from fxfast.graph.chain import Linear, Residual, Sequential
 from fxfast.graph.checks import (
     MAX_CHANNELS,
     MAX_LAYERS,
@@ -63,6 +63,7 @@ __all__ = [
     "Node",
     "Recurrent",
     "RecurrentLayer",
+    "Residual",
     "Sequential",
     "WaveNet",
     "WaveNetLayer",

@@ -1,4 +1,4 @@
-"""Nodes one after the other, and the plain FIR filter."""
+"""Nodes one after the other, a node beside its input, and the plain FIR filter."""
 
 from __future__ import annotations
 
@@ -54,6 +54,50 @@ class Sequential(Node):
             check_node(child, f"{name}.children[{index}]")
             child.validate(f"{name}.children[{index}]", channels, depth + 1)
             channels = child.out_channels
+
+
+@dataclass(frozen=True, eq=False)
+class Residual(Node):
+    """The input is added to what ``child`` makes of it; one channel in and out."""
+
+    child: Node
+
+    kind: ClassVar[str] = "residual"
+
+    @property
+    def in_channels(self) -> int:
+        return 1
+
+    @property
+    def out_channels(self) -> int:
+        return 1
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return (self.child,)
+
+    @property
+    def history_samples(self) -> int:
+        return self.child.history_samples
+
+    @property
+    def layer_count(self) -> int:
+        return self.child.layer_count
+
+    def convolutions(self) -> Iterator[Convolution]:
+        return iter(())
+
+    def validate(self, name: str, in_channels: int, depth: int = 0) -> None:
+        check_depth(depth, name)
+        if in_channels != 1:
+            raise ModelError(f"{name}: expected 1 input channel for a residual, got {in_channels}")
+        check_node(self.child, f"{name}.child")
+        self.child.validate(f"{name}.child", 1, depth + 1)
+        if self.child.out_channels != 1:
+            raise ModelError(
+                f"{name}.child: expected 1 output channel to add the input to, "
+                f"got {self.child.out_channels}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
