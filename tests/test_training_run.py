@@ -106,7 +106,7 @@ def test_model_file_is_the_best_epoch_and_not_the_last(
     scores = iter([0.5, 0.2, 0.3, 0.4])
     seen: list[list[bytes]] = []
 
-    def scripted(graph: ModelGraph, pieces: object) -> float:
+    def scripted(graph: ModelGraph, *others: object) -> float:
         seen.append(graph_bytes(graph))
         return next(scores, 0.9)
 
@@ -120,7 +120,7 @@ def test_model_file_is_the_best_epoch_and_not_the_last(
 
 def test_patience_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.2, 0.3, 0.4, 0.1])
-    monkeypatch.setattr("fxfast.training.trainer.evaluate", lambda graph, pieces: next(scores, 0.9))
+    monkeypatch.setattr("fxfast.training.trainer.evaluate", lambda *given: next(scores, 0.9))
     config = replace(SMALL, epochs=None, patience=2)
     result = train(config, [make_pair()], small_model(), tmp_path / "run")
     assert (result.epochs, result.best_epoch, result.stopped_by) == (4, 2, "patience")

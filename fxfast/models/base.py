@@ -30,10 +30,12 @@ class AudioModel(torch.nn.Module, ABC):
 
     ``config`` is the frozen dataclass that the class is built from; ``presets`` maps
     names to such configs; ``architecture`` is the name given to ``register``.
+    ``graph_kinds`` are the kinds of root node that ``to_graph`` gives.
     """
 
     architecture: ClassVar[str]
     presets: ClassVar[Mapping[str, Any]] = {}
+    graph_kinds: ClassVar[tuple[str, ...]] = ()
     config: Any
 
     @abstractmethod
@@ -137,10 +139,21 @@ def from_description(description: Mapping[str, Any], *, seed: int = 0) -> AudioM
 def from_graph(graph: ModelGraph, *, architecture: str | None = None) -> AudioModel:
     """A trainable model with the layers and weights of a graph.
 
-    ``architecture`` is by default the one of the graph's kind. Raises ``ModelError`` for an
-    unknown one, and for a graph that it cannot express.
+    ``architecture`` is by default the first that has the graph's kind among its
+    ``graph_kinds``. Raises ``ModelError`` for an unknown one, and for a graph that it cannot
+    express.
     """
-    return _architecture(architecture or graph.kind.replace("_", "-")).from_graph(graph)
+    cls = _architecture(architecture) if architecture else _architecture_of_kind(graph.kind)
+    return cls.from_graph(graph)
+
+
+def _architecture_of_kind(kind: str) -> type[AudioModel]:
+    known = _known_architectures().values()
+    found = [cls for cls in known if kind in cls.graph_kinds]
+    if not found:
+        kinds = {each: None for cls in known for each in cls.graph_kinds}
+        raise ModelError(f"graph: expected one of {', '.join(kinds)} to train, got {kind}")
+    return found[0]
 
 
 def _architecture(name: Any) -> type[AudioModel]:

@@ -106,6 +106,7 @@ class ConvStack(AudioModel):
     output_gain: torch.Tensor
 
     presets = _presets()
+    graph_kinds = ("conv_stack",)
 
     def __init__(self, config: ConvStackConfig) -> None:
         super().__init__()
@@ -163,9 +164,9 @@ class ConvStack(AudioModel):
         if self._levels_are_set:
             return
         self._levels_are_set = True
-        self.input_gain.fill_(1.0 / _power_of_two(input_rms))
+        self.input_gain.fill_(1.0 / power_of_two(input_rms))
         if self.config.layers[-1].activation not in ("tanh", "sigmoid"):
-            self.output_gain.fill_(_power_of_two(output_rms))
+            self.output_gain.fill_(power_of_two(output_rms))
 
     def as_torch(self) -> nn.Module:
         """The same function from ``torch.nn`` modules alone, with a copy of the weights.
@@ -179,7 +180,7 @@ class ConvStack(AudioModel):
             if not isinstance(activation, nn.Identity):
                 modules.append(activation)
         net = nn.Sequential(*modules)
-        return _WithSkip(net, self.receptive_field) if self.config.skip else net
+        return WithSkip(net, self.receptive_field) if self.config.skip else net
 
     def to_graph(self, sample_rate: int) -> ModelGraph:
         layers, last = [], len(self.config.layers) - 1
@@ -190,8 +191,8 @@ class ConvStack(AudioModel):
             before = float(self.input_gain) if index == 0 else 1.0
             layers.append(
                 ConvLayer(
-                    weight=_array(convolution.weight * before * after),
-                    bias=None if convolution.bias is None else _array(convolution.bias * after),
+                    weight=as_array(convolution.weight * before * after),
+                    bias=None if convolution.bias is None else as_array(convolution.bias * after),
                     dilation=layer.dilation,
                     activation=_graph_activation(layer, activation),
                 )
@@ -236,7 +237,9 @@ class ConvStack(AudioModel):
         return config
 
 
-class _WithSkip(nn.Module):
+class WithSkip(nn.Module):
+    """``net`` and its input, which loses what the net loses at the front."""
+
     def __init__(self, net: nn.Module, receptive_field: int) -> None:
         super().__init__()
         self.net = net
@@ -267,7 +270,7 @@ def _activation_module(layer: ConvLayerConfig) -> nn.Module:
 
 def _graph_activation(layer: ConvLayerConfig, module: nn.Module) -> Activation:
     if isinstance(module, nn.PReLU):
-        return Activation("prelu", _array(module.weight))
+        return Activation("prelu", as_array(module.weight))
     if isinstance(module, nn.LeakyReLU):
         return Activation("leaky_relu", np.array([module.negative_slope], np.float32))
     return Activation(layer.activation)
@@ -285,10 +288,12 @@ def _layer_config(layer: ConvLayer) -> ConvLayerConfig:
     )
 
 
-def _power_of_two(rms: float) -> float:
+def power_of_two(rms: float) -> float:
+    """The nearest one; 1 for silence and what is no level."""
     return 2.0 ** round(math.log2(rms)) if 1e-6 < rms < 1e6 else 1.0
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """A float32 copy."""
     array: np.ndarray = tensor.detach().to("cpu", torch.float32).numpy().copy()
     return array

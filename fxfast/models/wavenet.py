@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fxfast.errors import InputError, ModelError
-from fxfast.graph import ModelGraph
+from fxfast.graph import ModelGraph, WaveNet
 from fxfast.models.base import AudioModel, register
 from fxfast.models.wavenet_config import WaveNetConfig, config_of, wavenet_presets
 from fxfast.models.wavenet_graph import named_arrays, net_config, net_node, skeleton
@@ -40,6 +40,7 @@ class WaveNetModel(AudioModel):
     output_gain: torch.Tensor
 
     presets = wavenet_presets()
+    graph_kinds = (WaveNet.kind,)
 
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()

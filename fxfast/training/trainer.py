@@ -137,12 +137,14 @@ def _targets(pieces: Sequence[Piece], receptive_field: int) -> list[np.ndarray]:
     return [piece.wet[receptive_field - 1 :] for piece in pieces]
 
 
-def evaluate(graph: ModelGraph, pieces: Sequence[Piece]) -> float:
-    """ESR of a graph over pieces, rendered by the engine."""
-    history = graph.receptive_field - 1
+def evaluate(graph: ModelGraph, pieces: Sequence[Piece], receptive_field: int) -> float:
+    """ESR of a graph over pieces, rendered by the engine, after the first samples.
+
+    ``receptive_field`` is the model's: that of a recurrent one includes its warm-up.
+    """
     player = Player(graph)
-    predictions = [player.render(piece.dry)[history:] for piece in pieces]
-    return esr(predictions, _targets(pieces, graph.receptive_field))
+    predictions = [player.render(piece.dry)[receptive_field - 1 :] for piece in pieces]
+    return esr(predictions, _targets(pieces, receptive_field))
 
 
 class _Trainer:
@@ -318,7 +320,7 @@ class _Trainer:
 
     def _validate(self) -> float:
         graph = self.model.to_graph(self.sample_rate)
-        validation_esr = evaluate(graph, self.split.validation)
+        validation_esr = evaluate(graph, self.split.validation, self.model.receptive_field)
         if validation_esr < self.best_esr:
             self.best_esr, self.best_epoch = validation_esr, self.epoch
             exchange.save(graph, self.folder.model)
@@ -328,10 +330,10 @@ class _Trainer:
         history = self.model.receptive_field - 1
         test = self.split.test
         inputs = [piece.dry[history:] for piece in test]
-        targets = _targets(test, self.model.receptive_field)
+        targets = _targets(test, history + 1)
         return TrainResult(
             run_dir=str(self.folder.path),
-            test_esr=evaluate(exchange.load(self.folder.model), test),
+            test_esr=evaluate(exchange.load(self.folder.model), test, history + 1),
             dry_as_wet_esr=esr(inputs, targets),
             best_gain_esr=esr_of_best_gain(inputs, targets),
             validation_esr=self.best_esr,

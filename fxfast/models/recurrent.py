@@ -1,0 +1,230 @@
+"""Recurrent models: LSTM or GRU, a dense head behind, convolutions in front if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from fxfast.errors import InputError, ModelError
+from fxfast.graph import (
+    Activation,
+    ConvLayer,
+    ConvStack,
+    ModelGraph,
+    Node,
+    Recurrent,
+    RecurrentLayer,
+    Residual,
+    Sequential,
+)
+from fxfast.models.base import AudioModel, register
+from fxfast.models.conv_stack import WithSkip, as_array, power_of_two
+from fxfast.models.recurrent_config import (
+    WARM_UP_KEY,
+    RecurrentConfig,
+    config_of,
+    config_of_graph,
+    parts_of,
+    presets,
+    validate,
+)
+from fxfast.models.wavenet_layers import NativeConv1d
+
+_CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "none": nn.Identity,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+class _Net(nn.Module):
+    """Front, cells and head, without gains and skip; starts from ``initial`` (2, layers, units)."""
+
+    initial: torch.Tensor
+
+    def __init__(self, config: RecurrentConfig, conv: type[nn.Conv1d]) -> None:
+        super().__init__()
+        self.warm_up_samples = config.warm_up_samples
+        self.front = nn.ModuleList()
+        self.front_activations = nn.ModuleList()
+        channels = 1
+        for layer in config.front:
+            self.front.append(
+                conv(channels, layer.channels, layer.kernel_size, dilation=layer.dilation)
+            )
+            self.front_activations.append(_ACTIVATIONS[layer.activation]())
+            channels = layer.channels
+        self.cells = _CELLS[config.cell](channels, config.units, config.layers, batch_first=True)
+        sizes = (config.units, *config.head_sizes, 1)
+        self.head = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
+        self.head_activation = _ACTIVATIONS[config.head_activation]()
+        self.register_buffer("initial", torch.zeros(2, config.layers, config.units))
+
+    def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+        for convolution, activation in zip(self.front, self.front_activations, strict=True):
+            x_bct = activation(convolution(x_bct))
+        state_2lbu = self.initial[:, :, None].repeat(1, 1, x_bct.shape[0], 1)
+        of_lstm = isinstance(self.cells, nn.LSTM)
+        state = (state_2lbu[0], state_2lbu[1]) if of_lstm else state_2lbu[0]
+        h_btc, _ = self.cells(x_bct.transpose(1, 2), state)
+        h_btc = h_btc[:, self.warm_up_samples :]
+        for index, layer in enumerate(self.head):
+            h_btc = layer(self.head_activation(h_btc) if index else h_btc)
+        y_bct: torch.Tensor = h_btc.transpose(1, 2)
+        return y_bct
+
+
+@register("recurrent")
+class RecurrentModel(AudioModel):
+    """Recurrent layers: (B, 1, T) in, (B, 1, T - receptive_field + 1) out.
+
+    Presets: "lstm-16", "lstm-40" and "lstm-96" are one layer of so many units, "lstm-2x8" is
+    two of 8, "gru-16" one of GRUs: one dense layer makes the output. "lstm-6x800" has six
+    layers and a head of 800, 400, 200 and 1. "conv-lstm-24" has two convolutions in front and
+    a skip.
+
+    A recurrent net depends on all samples before, and a block of training does not have them:
+    the net starts from its initial state at the first sample of the block, and what comes out
+    in the ``warm_up_samples`` is dropped. So training is approximate as far as the net still
+    remembers its start after the warm-up; the engine keeps the state and is exact.
+
+    The net works between an input gain and an output gain, 1 until ``calibrate``. They are
+    powers of two, so that a graph, where they are part of the weights, is the same function
+    without a rounding.
+    """
+
+    config: RecurrentConfig
+    input_gain: torch.Tensor
+    output_gain: torch.Tensor
+
+    presets = presets()
+    graph_kinds = (Sequential.kind, Residual.kind, Recurrent.kind)
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        validate(config)
+        self.config = config
+        self.net = _Net(config, NativeConv1d)
+        self.register_buffer("input_gain", torch.ones(()))
+        self.register_buffer("output_gain", torch.ones(()))
+        self._levels_are_set = False
+
+    @property
+    def receptive_field(self) -> int:
+        """The warm-up and the history of the convolutions, and the sample itself."""
+        return 1 + self.config.warm_up_samples + self.config.history_samples
+
+    def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+        field = self.receptive_field
+        if x_bct.ndim != 3 or x_bct.shape[1] != 1 or x_bct.shape[2] < field:
+            raise InputError(
+                f"x: expected shape (B, 1, T) with T of at least {field} (the receptive "
+                f"field), got {tuple(x_bct.shape)}"
+            )
+        y_bct: torch.Tensor = self.net(x_bct * self.input_gain) * self.output_gain
+        return y_bct + x_bct[:, :, field - 1 :] if self.config.skip else y_bct
+
+    def calibrate(self, input_rms: float, output_rms: float) -> None:
+        """Brings the input of the net near unit level and its output near that of wet.
+
+        Only the first call counts, and none after ``from_graph``: later the weights fit the
+        gains.
+        """
+        if self._levels_are_set:
+            return
+        self._levels_are_set = True
+        self.input_gain.fill_(1.0 / power_of_two(input_rms))
+        self.output_gain.fill_(power_of_two(output_rms))
+
+    def as_torch(self) -> nn.Module:
+        """The same function from ``torch.nn`` modules alone, with a copy of the weights."""
+        with torch.random.fork_rng(devices=[]):
+            net = _Net(self.config, nn.Conv1d)
+        _load(net, self.to_graph(sample_rate=1))
+        return WithSkip(net, self.receptive_field) if self.config.skip else net
+
+    def to_graph(self, sample_rate: int) -> ModelGraph:
+        net, before, after = self.net, float(self.input_gain), float(self.output_gain)
+        front: list[ConvLayer] = []
+        for layer, convolution in zip(
+            self.config.front, cast(Iterable[nn.Conv1d], net.front), strict=True
+        ):
+            weight = as_array(convolution.weight * (1.0 if front else before))
+            activation = Activation(layer.activation)
+            front.append(ConvLayer(weight, _bias(convolution), layer.dilation, activation))
+        cells = _graph_cells(net, self.config, 1.0 if front else before)
+        node: Node = Sequential(
+            (*([ConvStack(tuple(front))] if front else []), cells, _graph_head(self, after))
+        )
+        return ModelGraph(
+            Residual(node) if self.config.skip else node,
+            sample_rate,
+            metadata={
+                "architecture": self.architecture,
+                WARM_UP_KEY: self.config.warm_up_samples,
+            },
+        )
+
+    @classmethod
+    def from_graph(cls, graph: ModelGraph) -> Self:
+        """The graph does not say the warm-up: its metadata may."""
+        config = config_of_graph(graph)
+        with torch.random.fork_rng(devices=[]):
+            model = cls(config)
+        model._levels_are_set = True
+        _load(model.net, graph)
+        return model
+
+    @classmethod
+    def config_from_dict(cls, values: Mapping[str, Any]) -> RecurrentConfig:
+        try:
+            return config_of(values)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"config: expected the fields of RecurrentConfig, got {error}"
+            ) from error
+
+
+def _graph_cells(net: _Net, config: RecurrentConfig, gain: float) -> Recurrent:
+    layers = []
+    for index in range(config.layers):
+        weight_ih, *others = (getattr(net.cells, f"{name}_l{index}") for name in _WEIGHTS)
+        tensors = (weight_ih * (1.0 if index else gain), *others, net.initial[:, index])
+        layers.append(RecurrentLayer(config.cell, *map(as_array, tensors)))
+    return Recurrent(tuple(layers))
+
+
+def _graph_head(model: RecurrentModel, gain: float) -> ConvStack:
+    layers, last = [], len(model.net.head) - 1
+    for index, dense in enumerate(cast(Iterable[nn.Linear], model.net.head)):
+        factor = gain if index == last else 1.0
+        activation = Activation("none" if index == last else model.config.head_activation)
+        weight = as_array(dense.weight[:, :, None] * factor)
+        layers.append(ConvLayer(weight, _bias(dense, factor), activation=activation))
+    return ConvStack(tuple(layers))
+
+
+def _load(net: _Net, graph: ModelGraph) -> None:
+    parts = parts_of(graph)
+    modules = (*net.front, *net.head)
+    with torch.no_grad():
+        for layer, module in zip((*parts.front, *parts.head), modules, strict=True):
+            own = cast(nn.Linear, module)
+            own.weight.copy_(torch.tensor(layer.weight).reshape(own.weight.shape))
+            own.bias.copy_(torch.tensor(layer.bias))
+        for index, cell in enumerate(parts.cells.layers):
+            for name in _WEIGHTS:
+                getattr(net.cells, f"{name}_l{index}").copy_(torch.tensor(getattr(cell, name)))
+            net.initial[:, index] = torch.tensor(cell.initial)
+
+
+def _bias(module: nn.Conv1d | nn.Linear, factor: float = 1.0) -> np.ndarray:
+    return as_array(cast(torch.Tensor, module.bias) * factor)
