@@ -21,6 +21,8 @@ from fxfast.errors import InputError, ModelError
 from fxfast.graph import ConvLayer, ConvStack, Linear, Node, Recurrent, Residual, Sequential
 from fxfast.models.recurrent import RecurrentModel
 from fxfast.models.recurrent_config import FrontLayerConfig, RecurrentConfig
+from fxfast.native import engine
+from fxfast.report.compare import compare
 
 RATE = 48_000
 PARAMETERS = {
@@ -197,6 +199,15 @@ def test_a_bare_recurrent_layer_has_no_head() -> None:
     assert isinstance(layer, Recurrent)
     with pytest.raises(ModelError, match=r"root: expected recurrent and conv_stack .* recurrent"):
         models.from_graph(ModelGraph(layer, RATE))
+
+
+def test_the_report_compares_with_eager_layers() -> None:
+    graph = RecurrentModel(RecurrentConfig("lstm", 3, warm_up_samples=300)).to_graph(4000)
+    isa = next(name for name, supported in engine().isas() if supported)
+    audio = noise(4000).numpy()
+    comparison = compare(graph, audio, (isa,), count=1, windows_seconds=0.0)
+    assert comparison.row(f"engine {isa}").error_db < -100
+    assert comparison.row("eager dense, whole file").error_db < -100
 
 
 def test_commands_train_show_and_render_a_recurrent_preset(

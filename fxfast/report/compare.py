@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -103,18 +104,33 @@ def _compare(
     windows_seconds: float,
     on_round: Callable[[int, int], None] | None,
 ) -> Comparison:
-    net = eager_net(graph)
+    eager = _Eager.of(graph)
     x = torch.from_numpy(audio)
-    chunk = _fastest_chunk(net, x, graph.receptive_field)
+    chunk = _fastest_chunk(eager, x)
     start = x[: int(windows_seconds * graph.sample_rate)]
-    ways = _ways(graph, net, x, start, isas, chunk)
+    ways = _ways(graph, eager, x, start, isas, chunk)
     works = {name: partial(thread_seconds, way.render) for name, way in ways.items()}
     peaks = {f"peak {isa}": partial(multiply_add_peak, isa) for isa in isas}
     figures = rounds({**works, **peaks}, count, on_round=on_round)
-    truth = _truth(graph, x[: graph.sample_rate])
+    truth = _truth(eager, x[: graph.sample_rate])
     rows = tuple(_row(name, way, figures[name], graph, truth) for name, way in ways.items())
     peak_flops = {isa: float(np.median(figures[f"peak {isa}"])) for isa in isas}
     return Comparison(rows, peak_flops, chunk)
+
+
+@dataclass(frozen=True)
+class _Eager:
+    """The peer; its receptive field includes the warm-up of recurrent layers."""
+
+    net: torch.nn.Module
+    receptive_field: int
+
+    @classmethod
+    def of(cls, graph: ModelGraph) -> _Eager:
+        return cls(eager_net(graph), models.from_graph(graph).receptive_field)
+
+    def render(self, x: torch.Tensor, block: int) -> torch.Tensor:
+        return render_by_blocks(self.net, x, receptive_field=self.receptive_field, block=block)
 
 
 @dataclass(frozen=True)
@@ -127,7 +143,7 @@ class _Way:
 
 def _ways(
     graph: ModelGraph,
-    net: torch.nn.Module,
+    eager: _Eager,
     x: torch.Tensor,
     start: torch.Tensor,
     isas: tuple[str, ...],
@@ -139,13 +155,11 @@ def _ways(
         return partial(Player(graph, threads=1, isa=isa).render, audio)
 
     def dense(chunk_samples: int) -> Callable[[], np.ndarray]:
-        return lambda: render_by_blocks(
-            net, x, receptive_field=graph.receptive_field, block=chunk_samples
-        ).numpy()
+        return lambda: eager.render(x, chunk_samples).numpy()
 
     def windows() -> np.ndarray:
         y: np.ndarray = render_by_windows(
-            net, start, batch=200, window=graph.receptive_field
+            eager.net, start, batch=200, window=eager.receptive_field
         ).numpy()
         return y
 
@@ -170,22 +184,20 @@ def _row(name: str, way: _Way, seconds: list[float], graph: ModelGraph, truth: n
     )
 
 
-def _fastest_chunk(net: torch.nn.Module, x: torch.Tensor, receptive_field: int) -> int:
+def _fastest_chunk(eager: _Eager, x: torch.Tensor) -> int:
     part = x[: 3 * max(DENSE_CHUNKS)]
 
     def seconds(chunk: int) -> float:
-        return thread_seconds(
-            partial(render_by_blocks, net, part, receptive_field=receptive_field, block=chunk)
-        )
+        return thread_seconds(partial(eager.render, part, chunk))
 
     figures = rounds({str(chunk): partial(seconds, chunk) for chunk in DENSE_CHUNKS}, 3)
     return int(min(figures, key=lambda name: float(np.median(figures[name]))))
 
 
-def _truth(graph: ModelGraph, x: torch.Tensor) -> np.ndarray:
-    result: np.ndarray = render_by_blocks(
-        eager_net(graph).double(), x.double(), receptive_field=graph.receptive_field, block=8192
-    ).numpy()
+def _truth(eager: _Eager, x: torch.Tensor) -> np.ndarray:
+    """In one block, as recurrent layers forget what was before it."""
+    exact = replace(eager, net=deepcopy(eager.net).double())
+    result: np.ndarray = exact.render(x.double(), len(x)).numpy()
     return result
 
 
