@@ -10,14 +10,17 @@ import pytest
 from activations import activate
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import random_graph, reference_render
+from nets import random_graph, reference_render, rms
 from programs import check_program, program_receptive_field, run_program
 from tolerances import TOLERANCES
 from wavenet_reference import reference_graph
 from wavenets import PRESETS, WEIGHT_KINDS, Noise, Options, random_stack, random_wavenet
 
+from fxfast import Player, models
+from fxfast.audio.signals import guitar_like
 from fxfast.graph import FILM_PLACES, Activation, Linear, ModelGraph, Node, Sequential, WaveNet
 from fxfast.lowering import lower
+from fxfast.native import engine
 from fxfast.program import ActivateOp, AddOp, ConvOp, FilmOp, GateOp
 
 RATE = 48_000
@@ -281,3 +284,15 @@ def test_a_wavenet_of_two_input_channels_inside_a_chain() -> None:
     inner = random_wavenet(3, [Options(groups_mixin=1)], in_channels=2)
     assert isinstance(inner, WaveNet)
     assert_lowers(Sequential((random_stack(1, [1, 2]), inner)))
+
+
+@pytest.mark.parametrize("preset", ["a1-standard", "a1-nano", "a2-full"])
+def test_wavenets_on_the_engine_are_as_accurate_as_plain_float32(preset: str) -> None:
+    graph = models.create(preset).to_graph(48_000)
+    program, x = lower(graph), guitar_like(0.3, 48_000, seed=6)[6000:]
+    field = graph.receptive_field
+    truth = run_program(program, x, np.float64, receptive_field=field)
+    plain = rms(run_program(program, x, np.float32, receptive_field=field) - truth)
+    for isa in (name for name, supported in engine().isas() if supported):
+        ours = rms(Player(graph, isa=isa).render(x) - truth)
+        assert ours <= TOLERANCES["float32_ratio"].value * plain

@@ -74,19 +74,7 @@ static FXFAST_INLINE void end_run(Vec (&total)[kRows][kWidth], Vec (&sum)[kRows]
 
 template <int kRows, int kWidth, Epilogue kEpilogue>
 __attribute__((noinline)) void conv_tile(const Tile& tile) {
-  Vec sum[kRows][kWidth], total[kRows][kWidth];
-#pragma GCC unroll 12
-  for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 12
-    for (int n = 0; n < kWidth; ++n) sum[m][n] = broadcast(tile.bias[m]);
-  }
-  if (tile.add != nullptr) {
-#pragma GCC unroll 12
-    for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 12
-      for (int n = 0; n < kWidth; ++n) sum[m][n] += load(tile.add + m * tile.add_stride + n * kVec);
-    }
-  }
+  Vec sum[kRows][kWidth] = {}, total[kRows][kWidth];
   const float* w = tile.weights;
   const float* tap_input = tile.input;
   int terms = 0;
@@ -127,6 +115,19 @@ __attribute__((noinline)) void conv_tile(const Tile& tile) {
     for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 12
       for (int n = 0; n < kWidth; ++n) sum[m][n] = total[m][n] + sum[m][n];
+    }
+  }
+  // Last, because a bias that is large beside the products would round every one of them.
+#pragma GCC unroll 12
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 12
+    for (int n = 0; n < kWidth; ++n) sum[m][n] += broadcast(tile.bias[m]);
+  }
+  if (tile.add != nullptr) {
+#pragma GCC unroll 12
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 12
+      for (int n = 0; n < kWidth; ++n) sum[m][n] += load(tile.add + m * tile.add_stride + n * kVec);
     }
   }
 #pragma GCC unroll 12
@@ -182,6 +183,7 @@ void conv_taps_block(const ConvTask& task, int start, int samples) {
   constexpr int kRowFloats = kTapsBlock + kMaxSpan + 2 * kVec;
   static const float no_bias[kMaxRows] = {};
   float z[kMaxRows * kRowFloats];
+  float partial[kTapsBlock + kVec];  // not the output, which may hold what is added last
   const int reach = 1 + kMaxSpan / task.dilation;
   const int most = reach < kMaxRows ? reach : kMaxRows;
   for (int k = 0, rows = 0; k < task.taps; k += rows) {
@@ -206,11 +208,17 @@ void conv_taps_block(const ConvTask& task, int start, int samples) {
     conv_any_rows<kMaxRows, Epilogue::kNone>(tile, rows, samples + (rows - 1) * task.dilation);
     const bool is_last = k + rows == task.taps;
     for (int t = 0; t < samples; t += kVec) {
-      Vec sum = k == 0 ? broadcast(task.bias[0]) : load(output + t);
-      if (k == 0 && add != nullptr) sum += load(add + t);
+      Vec sum = {};
       for (int m = 0; m < rows; ++m) sum += load(z + m * kRowFloats + m * task.dilation + t);
-      if (is_last) sum = finish<kEpilogue>(sum, task.params);
-      store(output + t, sum);
+      if (k > 0) sum += load(partial + t);
+      if (is_last) {
+        sum += broadcast(task.bias[0]);
+        if (add != nullptr) sum += load(add + t);
+        sum = finish<kEpilogue>(sum, task.params);
+        store(output + t, sum);
+      } else {
+        store(partial + t, sum);
+      }
     }
   }
 }

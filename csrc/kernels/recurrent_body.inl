@@ -18,8 +18,6 @@ static FXFAST_INLINE void gate_sums(const RecurrentTask& task, int t, int first,
   const std::ptrdiff_t block = gate_block_floats(task.units);
   Vec sums[kChains][4] = {};
   const float* w = task.weights + first;
-#pragma GCC unroll 4
-  for (int g = 0; g < 4; ++g) sums[0][g] = load(task.bias + g * block + first);
   for (int i = 0; i < task.in_channels; ++i, w += 4 * block) {
     add_row(sums[0], w, block, task.input[i * task.input_stride + t]);
   }
@@ -35,7 +33,7 @@ static FXFAST_INLINE void gate_sums(const RecurrentTask& task, int t, int first,
 #pragma GCC unroll 4
   for (int g = 0; g < 4; ++g) {
     if (kChains == 4) sums[2][g] += sums[3][g], sums[0][g] += sums[2][g];
-    gates[g] = sums[0][g] + sums[1][g];
+    gates[g] = sums[0][g] + sums[1][g] + load(task.bias + g * block + first);
   }
 }
 

@@ -190,8 +190,9 @@ def _fastest_chunk(eager: _Eager, x: torch.Tensor) -> int:
     def seconds(chunk: int) -> float:
         return thread_seconds(partial(eager.render, part, chunk))
 
-    figures = rounds({str(chunk): partial(seconds, chunk) for chunk in DENSE_CHUNKS}, 3)
-    return int(min(figures, key=lambda name: float(np.median(figures[name]))))
+    figures = rounds({str(chunk): partial(seconds, chunk) for chunk in DENSE_CHUNKS}, 5)
+    # The best of five: what else the machine does only ever makes a chunk look slower.
+    return int(min(figures, key=lambda name: min(figures[name])))
 
 
 def _truth(eager: _Eager, x: torch.Tensor) -> np.ndarray:
