@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
@@ -14,6 +13,7 @@ from torch import nn
 from fxfast.errors import InputError, ModelError
 from fxfast.graph import ModelGraph, WaveNet
 from fxfast.models.base import AudioModel, register
+from fxfast.models.conv_stack import as_array, power_of_two
 from fxfast.models.wavenet_config import WaveNetConfig, config_of, wavenet_presets
 from fxfast.models.wavenet_graph import named_arrays, net_config, net_node, skeleton
 from fxfast.models.wavenet_layers import NativeConv1d, Net
@@ -75,8 +75,8 @@ class WaveNetModel(AudioModel):
         if self._levels_are_set:
             return
         self._levels_are_set = True
-        self.input_gain.fill_(1.0 / _power_of_two(input_rms))
-        self.output_gain.fill_(_power_of_two(output_rms / _USUAL_OUTPUT_RMS))
+        self.input_gain.fill_(1.0 / power_of_two(input_rms))
+        self.output_gain.fill_(power_of_two(output_rms / _USUAL_OUTPUT_RMS))
 
     def as_torch(self) -> nn.Module:
         """The same function through ``torch.nn`` convolutions alone, with a copy of the weights."""
@@ -87,7 +87,7 @@ class WaveNetModel(AudioModel):
         return net
 
     def to_graph(self, sample_rate: int) -> ModelGraph:
-        state = {name: _array(value) for name, value in self.net.state_dict().items()}
+        state = {name: as_array(value) for name, value in self.net.state_dict().items()}
         _scale_input(state, self.config, np.float32(self.input_gain.item()))
         config = _scale_output(state, self.config, float(self.output_gain))
         root = net_node(config, lambda name, shape: state[name].reshape(shape))
@@ -157,12 +157,3 @@ def _scale_output(
         if name in state:
             state[name] *= np.float32(gain)
     return config
-
-
-def _power_of_two(rms: float) -> float:
-    return 2.0 ** round(math.log2(rms)) if 1e-6 < rms < 1e6 else 1.0
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    array: np.ndarray = tensor.detach().to("cpu", torch.float32).numpy().copy()
-    return array
