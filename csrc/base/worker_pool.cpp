@@ -35,6 +35,7 @@ struct WorkerPool::Team {
   }
 
   void take_items(int worker) {
+    if (worker >= items) return;
     for (int item = next.fetch_add(1); item < items; item = next.fetch_add(1)) (*fn)(item, worker);
   }
 

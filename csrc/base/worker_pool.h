@@ -13,8 +13,8 @@
 
 namespace fxfast {
 
-// `run` calls fn(item, worker) for every item in [0, items), worker in [0, threads), and
-// returns when all are done; the calling thread is worker 0. fn must not throw. A second
+// `run` calls fn(item, worker) for every item in [0, items), worker in [0, min(threads, items)),
+// and returns when all are done; the calling thread is worker 0. fn must not throw. A second
 // caller that finds the team busy runs its loop alone, as worker 0 of its own: so fn must
 // keep what belongs to a worker in memory of the call, not of the pool. Threads start at
 // the first use and, because threads do not survive fork, again in a forked child.

@@ -15,7 +15,8 @@ using fxfast::WorkerPool;
 std::vector<int> visits(WorkerPool& pool, int items) {
   std::vector<std::atomic<int>> seen(static_cast<std::size_t>(items));
   pool.run(items, [&](int item, int worker) {
-    if (worker >= 0 && worker < pool.threads()) ++seen[static_cast<std::size_t>(item)];
+    const bool has_place = worker >= 0 && worker < pool.threads() && worker < items;
+    if (has_place) ++seen[static_cast<std::size_t>(item)];
   });
   return std::vector<int>(seen.begin(), seen.end());
 }
@@ -27,6 +28,8 @@ TEST(every_item_is_visited_once) {
       const std::vector<int> expected(static_cast<std::size_t>(items), 1);
       CHECK(visits(pool, items) == expected);
     }
+    // Whoever wakes first takes the items: none may go to a worker that has no place for them.
+    for (int round = 0; round < 200; ++round) CHECK(visits(pool, 2) == std::vector<int>(2, 1));
   }
 }
 
