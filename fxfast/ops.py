@@ -87,7 +87,7 @@ def run(plan: torch.Tensor, state: torch.Tensor, x_bct: torch.Tensor) -> torch.T
 
 def plan_tensor(graph: ModelGraph) -> torch.Tensor:
     """The packed plan of a graph: uint8 (plan bytes), for every instruction set."""
-    return torch.from_numpy(Player(graph, threads=1).plan_bytes())
+    return torch.from_numpy(Player(graph, threads=1, mode="stream").plan_bytes())
 
 
 def settled_state(graph: ModelGraph) -> torch.Tensor:
@@ -95,7 +95,7 @@ def settled_state(graph: ModelGraph) -> torch.Tensor:
 
     For B times C streams: ``settled_state(graph).repeat(B, C, 1)``.
     """
-    return torch.from_numpy(Player(graph, threads=1).settled_state())
+    return torch.from_numpy(Player(graph, threads=1, mode="stream").settled_state())
 
 
 def is_available() -> bool:

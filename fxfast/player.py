@@ -22,9 +22,10 @@ class Player:
     """A model ready to play; immutable, and shared by threads.
 
     ``threads`` is for :meth:`render` (default: the cores this process may use).
-    ``mode`` is "offline" (fastest for whole arrays) or "stream" (zero latency in blocks); for
-    models of convolutions both run the same kernels. ``isa`` forces an instruction set, as
-    the environment variable ``FXFAST_ISA`` does.
+    ``mode`` is "offline" (fastest for whole arrays) or "stream" (zero latency in blocks of any
+    length). An offline player may use transforms on a fixed grid of time, ``grid_samples`` long:
+    its samples differ from those of a streaming player by rounding, and its streams take whole
+    grids. ``isa`` forces an instruction set, as the environment variable ``FXFAST_ISA`` does.
 
     Raises ``InputError`` for an unknown mode or thread count, ``BuildError`` for an instruction
     set that is unknown or that this machine lacks.
@@ -48,7 +49,12 @@ class Player:
         self.mode = mode
         program = lower(graph)
         self._engine = engine().Engine(
-            list(program.lines), native_ops(program), program.output_line, isa or "", threads
+            list(program.lines),
+            native_ops(program),
+            program.output_line,
+            isa or "",
+            threads,
+            mode == "offline",
         )
 
     @property
@@ -59,6 +65,11 @@ class Player:
     @property
     def threads(self) -> int:
         return int(self._engine.threads)
+
+    @property
+    def grid_samples(self) -> int:
+        """What every block of a stream but the last is a multiple of: 1 in mode "stream"."""
+        return int(self._engine.grid_samples)
 
     def render(self, x: Audio) -> Audio:
         """Render whole audio of shape (T), (C, T) or (B, C, T), float32, numpy or torch (CPU).
@@ -96,7 +107,8 @@ class Player:
 class Stream:
     """Channels that go through a model block by block; made by :meth:`Player.stream`.
 
-    One thread at a time uses a stream. Every split into blocks gives the same samples.
+    One thread at a time uses a stream. Every split into blocks gives the same samples. Where the
+    player has a grid, a block that is no multiple of ``grid_samples`` is the last one.
     """
 
     def __init__(self, native_engine: Any, channels: int) -> None:
@@ -109,8 +121,8 @@ class Stream:
     def process(self, block: Audio) -> Audio:
         """The next block: (C, T), or (T) for one channel, float32; any T, 0 too.
 
-        Returns the same shape, with no delay. Raises ``InputError`` for another shape or dtype
-        and for NaN or infinity; the stream is then unchanged.
+        Returns the same shape, with no delay. Raises ``InputError`` for another shape or dtype,
+        for NaN or infinity, and after a last block; the stream is then unchanged.
         """
         array = _as_float_array(block)
         one_row = array.ndim == 1 and self.channels == 1

@@ -58,7 +58,9 @@ def test_it_streams_a_wav(program: Path, tmp_path: Path, subtype: str, block: st
     x, _ = soundfile.read(tmp_path / "in.wav", dtype="float32", always_2d=True)
     y, rate = soundfile.read(tmp_path / "out.wav", dtype="float32", always_2d=True)
     assert rate == 48_000
-    assert np.array_equal(y.T, Player(GRAPH, threads=1).render(np.ascontiguousarray(x.T)))
+    assert np.array_equal(
+        y.T, Player(GRAPH, threads=1, mode="stream").render(np.ascontiguousarray(x.T))
+    )
 
 
 def test_it_refuses_another_rate(program: Path, tmp_path: Path) -> None:

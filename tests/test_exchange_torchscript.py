@@ -76,7 +76,9 @@ def test_a_file_that_plays_otherwise_is_not_kept(
     target = tmp_path / "model.ts"
     target.write_bytes(b"before")
     other = random_graph([(1, 5, 1, "none")])
-    monkeypatch.setattr(torchscript, "Player", lambda graph, threads: Player(other, threads=1))
+    monkeypatch.setattr(
+        torchscript, "Player", lambda graph, threads, mode: Player(other, threads=1)
+    )
     with pytest.raises(ModelError, match=r"model.ts: expected the samples of Player"):
         export_torchscript(GRAPH, target)
     assert [path.name for path in tmp_path.iterdir()] == ["model.ts"]

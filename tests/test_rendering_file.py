@@ -78,21 +78,24 @@ def test_keeps_length_rate_channels_and_sample_format(
     assert np.abs(y_ct - player.render(x_ct)).max() <= step
 
 
+@pytest.mark.parametrize("grid", [1, 64, 100])
 @pytest.mark.parametrize("frames", [1, 2, 63, 64, 65, 1000])
-def test_identity_returns_every_sample(tmp_path: Path, frames: int) -> None:
+def test_identity_returns_every_sample(tmp_path: Path, frames: int, grid: int) -> None:
     x_ct = np.round(noise(1, frames) * 32768) / np.float32(32768)
     source = write(tmp_path / "a.wav", x_ct, subtype="PCM_16")
-    render_file(FakePlayer(), source, tmp_path / "o.wav", block_frames=64)
+    player = FakePlayer(grid_samples=grid)
+    render_file(player, source, tmp_path / "o.wav", block_frames=64)
     assert read_audio(tmp_path / "o.wav")[0].tobytes() == x_ct.tobytes()
 
 
+@pytest.mark.parametrize("grid", [1, 96])
 @pytest.mark.parametrize("rate", [MODEL_RATE, 44_100])
-def test_any_block_size_writes_the_same_bytes(tmp_path: Path, rate: int) -> None:
+def test_any_block_size_writes_the_same_bytes(tmp_path: Path, rate: int, grid: int) -> None:
     source = write(tmp_path / "a.wav", noise(2, 9000), rate)
     outputs = []
     for block_frames in (1 << 14, 7, 64, 1000, 8999, 1 << 30):
         out = tmp_path / f"{block_frames}.wav"
-        player = FakePlayer(0.5, 0.25)
+        player = FakePlayer(0.5, 0.25, grid_samples=grid)
         render_file(player, source, out, resample=True, block_frames=block_frames)
         outputs.append(out.read_bytes())
     assert len(set(outputs)) == 1

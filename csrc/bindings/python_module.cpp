@@ -138,6 +138,7 @@ class Stream {
     const float* in = x.data();
     float* out = y.mutable_data();
     const auto samples = static_cast<std::size_t>(x.shape(1));
+    for (int c = 0; c < channels_; ++c) check_block(engine_->plan(), state(c), samples);
     py::gil_scoped_release release;
     for (int c = 0; c < channels_; ++c, in += samples, out += samples) {
       run_block(engine_->plan(), engine_->kernels(), state(c), in, out, samples);
@@ -224,16 +225,19 @@ PYBIND11_MODULE(_native, module) {
 
   py::class_<Engine, std::shared_ptr<Engine>>(module, "Engine")
       .def(py::init([](const std::vector<int>& lines, const std::vector<OpTuple>& ops,
-                       std::uint32_t output_line, const std::string& isa, int threads) {
+                       std::uint32_t output_line, const std::string& isa, int threads,
+                       bool is_offline) {
              Program program{lines, {}, output_line};
              for (const OpTuple& op : ops) program.ops.push_back(op_of(op));
-             return std::make_shared<Engine>(pack_plan(program), isa, threads);
+             return std::make_shared<Engine>(pack_plan(program, {is_offline, {}}), isa, threads);
            }),
            py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("isa"),
-           py::arg("threads"))
+           py::arg("threads"), py::arg("is_offline"))
       .def("render", &Engine::render, py::arg("x").noconvert())
       .def_property_readonly("isa", [](const Engine& e) { return e.kernels().name; })
       .def_property_readonly("threads", &Engine::threads)
+      .def_property_readonly("grid_samples",
+                             [](const Engine& e) { return e.plan().grid_samples(); })
       .def_property_readonly("state_bytes", [](const Engine& e) { return e.settled().size(); })
       .def("plan", [](const Engine& e) { return bytes_array(e.plan_bytes()); })
       .def("settled_state", [](const Engine& e) { return bytes_array(e.settled()); });

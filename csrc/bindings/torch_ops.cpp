@@ -104,6 +104,8 @@ void require_state(const PlanView& plan, const Tensor& state, const Tensor& x) {
   const auto size = static_cast<std::size_t>(state.size(2));
   for (std::int64_t s = 0; s < state.size(0) * state.size(1); ++s) {
     check_state(plan, bytes + static_cast<std::size_t>(s) * size, size);
+    check_block(plan, bytes + static_cast<std::size_t>(s) * size,
+                static_cast<std::size_t>(x.size(2)));
   }
 }
 

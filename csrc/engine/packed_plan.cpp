@@ -7,13 +7,14 @@
 
 #include "base/check.h"
 #include "engine/stream_state.h"
+#include "engine/time_grid.h"
 #include "kernels/pack_weights.h"
 
 namespace fxfast {
 namespace {
 
 constexpr char kMagic[8] = "fxfplan";
-constexpr std::uint32_t kPlanVersion = 2;
+constexpr std::uint32_t kPlanVersion = 3;
 // A whole number of time tiles of every kernel (48 and 24 samples), small enough that what a
 // block touches of all lines stays in the second-level cache.
 constexpr std::uint32_t kBlockSamples = 192;
@@ -37,8 +38,10 @@ class Layout {
   // Sets stride and offset of a line whose channels and history are set and within the limits.
   void place(PlanLine& line) {
     // A line without history starts anew with every block and stays in the first-level cache.
-    line.stride = row_floats(line.history == 0 ? header_.block_samples
-                                               : line.history + header_.stretch_samples);
+    std::uint32_t samples =
+        line.history == 0 ? header_.block_samples : line.history + header_.stretch_samples;
+    if (line.group == kSpansGrid) samples = line.history + header_.grid_samples;
+    line.stride = row_floats(samples);
     line.offset = take(state_bytes_, std::uint64_t{line.stride} * line.channels);
   }
 
@@ -110,6 +113,7 @@ void check_header(const PlanHeader& head) {
               head.stretch_samples <= kMaxStretchSamples,
           "bad block sizes");
   require(head.receptive_field <= kMaxReceptiveField, "a receptive field beyond the limit");
+  require(head.grid_samples >= 1 && head.grid_samples <= kMaxGridSamples, "a bad grid");
 }
 
 void check_line(const PlanLine& line) {
@@ -127,6 +131,7 @@ void check_conv_sizes(const PlanOp& op) {
 }
 
 void check_op_sizes(const PlanOp& op) {
+  require(op.reserved == 0, "words without use");
   require(op.kind < kOpKindCount && op.activation < kActivationCount &&
               op.combine < kCombineCount && op.cell < kCellCount,
           "an unknown operation");
@@ -282,6 +287,10 @@ PlanView::PlanView(const std::byte* bytes, std::size_t size) : bytes_(bytes) {
     layout.place(expected);
     require(std::memcmp(&expected, &op(i), sizeof(PlanOp)) == 0, "offsets that do not fit");
   }
+  require(std::all_of(std::begin(head.reserved), std::end(head.reserved),
+                      [](std::uint32_t word) { return word == 0; }),
+          "words without use");
+  check_groups(*this);
   PlanHeader expected = head;
   layout.finish(expected);
   require(std::memcmp(&expected, &head, sizeof(PlanHeader)) == 0, "totals that do not fit");
@@ -301,7 +310,7 @@ std::int64_t PlanView::multiply_adds_per_sample() const {
   return total;
 }
 
-AlignedBuffer pack_plan(const Program& program) {
+AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
   validate(program);
   std::vector<PlanLine> lines = lines_of(program);
   std::uint32_t longest = 0;
@@ -333,6 +342,12 @@ AlignedBuffer pack_plan(const Program& program) {
                      " samples, got " + std::to_string(field));
   }
   header.receptive_field = is_recurrent ? 0 : static_cast<std::uint64_t>(field);
+  for (std::size_t i = 0; i < std::min(ops.size(), options.steps.size()); ++i) {
+    ops[i].step = options.steps[i];
+  }
+  header.grid_samples = grid_of(ops);
+  header.reach = reach_of(header, lines, ops);
+  assign_groups(header, ops, lines);
 
   Layout layout(header);
   for (PlanLine& line : lines) layout.place(line);

@@ -6,10 +6,16 @@
 // (little endian, every part on a 64-byte boundary):
 //   PlanHeader | PlanLine[line_count] | PlanOp[op_count] | per op: weights, bias, params
 // Which state a stream of the plan needs follows from it; see stream_state.h.
+//
+// A plan for offline rendering may have a grid: some of its operations take a fixed number of
+// samples at once, at multiples of that number in absolute time, and the grid is a common multiple
+// of all those numbers. A stream of such a plan runs in whole grids from its start; see
+// run_block.h. Operations in a row that take equally many samples at once are a group.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "base/buffers.h"
 #include "engine/program.h"
@@ -28,15 +34,23 @@ struct PlanHeader {
   std::uint32_t block_samples;    // the engine works through longer blocks in pieces of this
   std::uint32_t stretch_samples;  // samples a line takes before its history is moved back
   std::uint64_t receptive_field;  // 0: recurrent, it depends on everything before
+  std::uint32_t grid_samples;     // 1: a stream runs in blocks of any length
+  std::uint32_t reserved[13];
+  // The bits of an output sample follow from this many samples before its grid and from the grid;
+  // more than the receptive field says where a transform spreads its rounding over a block.
+  std::uint64_t reach;
 };
-static_assert(sizeof(PlanHeader) == kCacheLineBytes);
+static_assert(sizeof(PlanHeader) == 2 * kCacheLineBytes);
+
+// The group of a line that holds a whole grid, for more than one group reads and writes it.
+constexpr std::uint32_t kSpansGrid = 0xffffffffu;
 
 struct PlanLine {
   std::uint32_t channels;
   std::uint32_t history;  // samples before the current ones that some operation reads
   std::uint32_t stride;   // floats between the rows of two channels
-  std::uint32_t reserved;
-  std::uint64_t offset;  // in the state, bytes
+  std::uint32_t group;    // the one group that uses the line, or kSpansGrid
+  std::uint64_t offset;   // in the state, bytes
 };
 
 struct PlanOp {
@@ -45,6 +59,10 @@ struct PlanOp {
   Operand a, b, c, output;
   std::uint64_t weights_offset, bias_offset, params_offset;  // in the plan, bytes; 0 = none
   std::uint64_t cell_offset;  // of a recurrent layer's state in the state, bytes; 0 = none
+  // Samples it takes at once, whole vectors, so that the slack that kernels write after the samples
+  // is never a sample of the next step; 0: any, in pieces of block_samples.
+  std::uint32_t step;
+  std::uint32_t reserved;
 
   std::uint32_t history_samples() const { return (taps - 1) * dilation; }
 };
@@ -76,14 +94,28 @@ class PlanView {
     return is_recurrent() ? 1 : static_cast<std::int64_t>(header().receptive_field);
   }
   std::int64_t multiply_adds_per_sample() const;
+  // Whether a stream runs in whole grids only, and how long they are.
+  bool has_grid() const { return header().grid_samples > 1; }
+  std::size_t grid_samples() const { return header().grid_samples; }
+  // After so many samples, whole grids, the state holds nothing of what came before.
+  std::size_t warm_up_samples() const { return round_up(header().reach, grid_samples()); }
 
  private:
   const std::byte* bytes_;
 };
 
+struct PlanOptions {
+  // Whether operations may take a fixed number of samples at once.
+  bool is_offline = false;
+  // Samples that each operation takes at once where it need not, 0 for any; for tests of the grid.
+  std::vector<std::uint32_t> steps;
+};
+
 // Packs a program. Throws ModelError when it is not valid or its state would pass kMaxStateBytes.
-AlignedBuffer pack_plan(const Program& program);
+// An offline plan without an operation that gains from it is the plan of a stream, byte for byte.
+AlignedBuffer pack_plan(const Program& program, const PlanOptions& options = {});
 
 constexpr std::uint64_t kMaxStateBytes = std::uint64_t{1} << 30;
+constexpr std::uint32_t kMaxGridSamples = 1u << 22;
 
 }  // namespace fxfast

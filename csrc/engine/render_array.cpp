@@ -9,8 +9,8 @@
 namespace fxfast {
 namespace {
 
-// A segment repeats receptive_field - 1 samples of work: this long it costs 1/16 at most.
-constexpr std::size_t kSegmentReceptiveFields = 16;
+// A segment repeats the warm-up: this long it costs 1/16 at most.
+constexpr std::size_t kSegmentWarmUps = 16;
 constexpr std::size_t kMinSegmentSamples = 4096;
 constexpr std::size_t kItemsPerThread = 4;
 
@@ -19,8 +19,8 @@ std::size_t segments_per_row(const PlanView& plan, std::size_t threads, std::siz
   // What hears everything before it cannot start in the middle.
   if (threads <= 1 || plan.is_recurrent()) return 1;
   const std::size_t wanted = (threads * kItemsPerThread + streams - 1) / streams;
-  const auto field = static_cast<std::size_t>(plan.receptive_field());
-  const std::size_t shortest = std::max(kMinSegmentSamples, field * kSegmentReceptiveFields);
+  const std::size_t shortest =
+      std::max(kMinSegmentSamples, plan.warm_up_samples() * kSegmentWarmUps);
   return std::max<std::size_t>(1, std::min(wanted, samples / shortest));
 }
 
@@ -32,28 +32,24 @@ void render_array(const PlanView& plan, const KernelTable& kernels, const std::b
   if (streams == 0 || samples == 0) return;
   const auto threads = static_cast<std::size_t>(pool.threads());
   const std::size_t segments = segments_per_row(plan, threads, streams, samples);
-  const std::size_t segment_samples = (samples + segments - 1) / segments;
-  const std::size_t warm_up = static_cast<std::size_t>(plan.receptive_field()) - 1;
+  const std::size_t segment_samples =
+      round_up((samples + segments - 1) / segments, plan.grid_samples());
   const std::size_t items = streams * segments;
 
-  std::vector<AlignedBuffer> states, ignored;
+  std::vector<AlignedBuffer> states;
   for (std::size_t w = 0; w < std::min(threads, items); ++w) {
     states.emplace_back(plan.state_bytes());
-    ignored.emplace_back(segments > 1 ? warm_up * sizeof(float) : 0);
   }
   const auto render_segment = [&](int item, int worker) {
     const std::size_t row = static_cast<std::size_t>(item) / segments;
     const std::size_t begin = static_cast<std::size_t>(item) % segments * segment_samples;
     const std::size_t end = std::min(samples, begin + segment_samples);
     if (begin >= end) return;
-    const std::size_t warm = std::min(begin, warm_up);
+    const std::size_t warm = std::min(begin, plan.warm_up_samples());
     std::byte* state = states[static_cast<std::size_t>(worker)].data();
     std::memcpy(state, settled, plan.state_bytes());
     const float* x = input + row * samples;
-    if (warm > 0) {
-      auto* scratch = reinterpret_cast<float*>(ignored[static_cast<std::size_t>(worker)].data());
-      run_block(plan, kernels, state, x + begin - warm, scratch, warm);
-    }
+    run_block(plan, kernels, state, x + begin - warm, nullptr, warm);
     run_block(plan, kernels, state, x + begin, output + row * samples + begin, end - begin);
   };
   pool.run(static_cast<int>(items), render_segment);

@@ -50,10 +50,11 @@ void move_row_back(float* row, std::uint32_t from, std::uint32_t samples) noexce
   }
 }
 
-void move_history_back(const PlanView& plan, std::byte* state, std::uint32_t position) noexcept {
+void move_history_back(const PlanView& plan, std::byte* state, std::uint32_t group,
+                       std::uint32_t position) noexcept {
   for (std::size_t l = 0; l < plan.line_count(); ++l) {
     const PlanLine& line = plan.line(l);
-    if (line.history == 0) continue;
+    if (line.history == 0 || line.group != group) continue;
     float* row = line_at(state, line.offset);
     for (std::uint32_t c = 0; c < line.channels; ++c, row += line.stride) {
       move_row_back(row, position, line.history);
@@ -61,27 +62,30 @@ void move_history_back(const PlanView& plan, std::byte* state, std::uint32_t pos
   }
 }
 
-// One pass over all operations for samples that follow `position` samples of the stretch.
+// One pass over operations for samples that follow `position` samples of the stretch and `offset`
+// samples of the grid.
 class Pass {
  public:
   Pass(const PlanView& plan, const KernelTable& kernels, std::byte* state, std::uint32_t position,
-       std::uint32_t samples) noexcept
+       std::uint32_t offset, std::uint32_t samples) noexcept
       : plan_(plan),
         kernels_(kernels),
         state_(state),
         position_(position),
+        offset_(offset),
         samples_(static_cast<int>(samples)) {}
 
   // The first of this pass's samples in the first row of an operand.
   float* rows(const Operand& operand) const noexcept {
     if (operand.line == kNoLine) return nullptr;
     const PlanLine& line = plan_.line(operand.line);
-    const std::uint32_t now = line.history == 0 ? 0 : line.history + position_;
+    std::uint32_t now = line.history == 0 ? 0 : line.history + position_;
+    if (line.group == kSpansGrid) now = line.history + offset_;
     return line_at(state_, line.offset) + std::size_t{operand.first} * line.stride + now;
   }
 
-  void run_all() const noexcept {
-    for (std::size_t i = 0; i < plan_.op_count();) {
+  void run(std::size_t first, std::size_t end) const noexcept {
+    for (std::size_t i = first; i < end;) {
       const PlanOp& op = plan_.op(i);
       switch (static_cast<OpKind>(op.kind)) {
         case OpKind::kConv: conv(op); break;
@@ -171,23 +175,73 @@ class Pass {
   const PlanView& plan_;
   const KernelTable& kernels_;
   std::byte* state_;
-  std::uint32_t position_;
+  std::uint32_t position_, offset_;
   int samples_;
 };
+
+// `values` has room for `wanted` samples; nullptr is silence.
+void copy_in(float* values, const float* input, std::uint32_t samples,
+             std::uint32_t wanted) noexcept {
+  if (input == nullptr) samples = 0;
+  if (samples > 0) std::memcpy(values, input, samples * sizeof(float));
+  std::memset(values + samples, 0, (wanted - samples) * sizeof(float));
+}
 
 void run_piece(const PlanView& plan, const KernelTable& kernels, std::byte* state,
                const float* input, float* output, std::uint32_t samples) noexcept {
   const PlanHeader& header = plan.header();
   auto* state_header = reinterpret_cast<StateHeader*>(state);
   if (state_header->position + samples > header.stretch_samples) {
-    move_history_back(plan, state, state_header->position);
+    move_history_back(plan, state, 0, state_header->position);
     state_header->position = 0;
   }
-  const Pass pass(plan, kernels, state, state_header->position, samples);
-  std::memcpy(pass.rows({0, 0}), input, samples * sizeof(float));
-  pass.run_all();
-  std::memcpy(output, pass.rows({header.output_line, 0}), samples * sizeof(float));
+  const Pass pass(plan, kernels, state, state_header->position, 0, samples);
+  copy_in(pass.rows({0, 0}), input, samples, samples);
+  pass.run(0, plan.op_count());
+  const float* result = pass.rows({header.output_line, 0});
+  if (output != nullptr) std::memcpy(output, result, samples * sizeof(float));
   state_header->position += samples;
+}
+
+// The operations of one group over a whole grid, step by step. Returns the position of its lines
+// after it: every group of step 0 starts at `position` and takes the same pieces.
+std::uint32_t run_group(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+                        std::uint32_t group, std::uint32_t position, std::size_t first,
+                        std::size_t end) noexcept {
+  const PlanHeader& header = plan.header();
+  const std::uint32_t step = plan.op(first).step;
+  const std::uint32_t most = step == 0 ? header.block_samples : step;
+  for (std::uint32_t offset = 0; offset < header.grid_samples; offset += most) {
+    const std::uint32_t left = header.grid_samples - offset;
+    const std::uint32_t samples = left < most ? left : most;
+    if (step == 0 && position + samples > header.stretch_samples) {
+      move_history_back(plan, state, group, position);
+      position = 0;
+    }
+    Pass(plan, kernels, state, position, offset, samples).run(first, end);
+    if (step == 0) position += samples;
+  }
+  return position;
+}
+
+// One grid, of which the first `samples` are played.
+void run_grid(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+              const float* input, float* output, std::uint32_t samples) noexcept {
+  const PlanHeader& header = plan.header();
+  auto* state_header = reinterpret_cast<StateHeader*>(state);
+  const Pass whole(plan, kernels, state, 0, 0, header.grid_samples);
+  copy_in(whole.rows({0, 0}), input, samples, header.grid_samples);
+  const std::uint32_t start = state_header->position;
+  std::uint32_t group = 0;
+  for (std::size_t first = 0, end = 0; first < plan.op_count(); first = end, ++group) {
+    while (end < plan.op_count() && plan.op(end).step == plan.op(first).step) ++end;
+    const std::uint32_t position = run_group(plan, kernels, state, group, start, first, end);
+    if (plan.op(first).step == 0) state_header->position = position;
+  }
+  const float* result = whole.rows({header.output_line, 0});
+  if (output != nullptr) std::memcpy(output, result, samples * sizeof(float));
+  move_history_back(plan, state, kSpansGrid, header.grid_samples);
+  state_header->has_ended = samples < header.grid_samples ? 1 : 0;
 }
 
 }  // namespace
@@ -195,12 +249,14 @@ void run_piece(const PlanView& plan, const KernelTable& kernels, std::byte* stat
 void run_block(const PlanView& plan, const KernelTable& kernels, std::byte* state,
                const float* input, float* output, std::size_t samples) noexcept {
   const FlushDenormals flush;
-  const std::size_t piece = plan.header().block_samples;
+  const bool has_grid = plan.has_grid();
+  const std::size_t piece = has_grid ? plan.grid_samples() : plan.header().block_samples;
   while (samples > 0) {
     const std::size_t n = samples < piece ? samples : piece;
-    run_piece(plan, kernels, state, input, output, static_cast<std::uint32_t>(n));
-    input += n;
-    output += n;
+    (has_grid ? run_grid : run_piece)(plan, kernels, state, input, output,
+                                      static_cast<std::uint32_t>(n));
+    if (input != nullptr) input += n;
+    if (output != nullptr) output += n;
     samples -= n;
   }
 }

@@ -11,7 +11,11 @@ namespace fxfast {
 
 // Runs `samples` samples of one stream from `input` to `output` (which may be the same) and
 // leaves the history in `state`. Real-time safe: no throw, no allocation, no lock. Every split
-// of a stream into blocks gives the same bits. Denormals count as zero inside.
+// of a stream into blocks gives the same bits. Denormals count as zero inside. No input (nullptr)
+// is silence, and no output is not wanted.
+//
+// With a grid, `samples` is a whole number of grids in all calls but the last one of the stream:
+// what is left of its last grid runs as silence, and the stream has then ended (check_block).
 void run_block(const PlanView& plan, const KernelTable& kernels, std::byte* state,
                const float* input, float* output, std::size_t samples) noexcept;
 

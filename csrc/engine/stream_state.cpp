@@ -41,13 +41,8 @@ std::uint64_t hash_of_cells(const PlanView& plan, const std::byte* state) noexce
 
 void play_silence(const PlanView& plan, const KernelTable& kernels, std::byte* state,
                   std::int64_t samples) noexcept {
-  constexpr std::int64_t kSilence = 256;
-  const float silence[kSilence] = {};
-  float ignored[kSilence];
-  for (std::int64_t left = samples; left > 0; left -= kSilence) {
-    const std::int64_t n = left < kSilence ? left : kSilence;
-    run_block(plan, kernels, state, silence, ignored, static_cast<std::size_t>(n));
-  }
+  run_block(plan, kernels, state, nullptr, nullptr,
+            round_up(static_cast<std::size_t>(samples), plan.grid_samples()));
 }
 
 }  // namespace
@@ -58,7 +53,7 @@ void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state) 
   set_initial_cells(plan, state);
   if (!plan.is_recurrent()) {
     // Then no history holds anything of the start any more.
-    return play_silence(plan, kernels, state, plan.receptive_field() - 1);
+    return play_silence(plan, kernels, state, static_cast<std::int64_t>(plan.warm_up_samples()));
   }
   std::int64_t histories = 0;
   for (std::size_t l = 0; l < plan.line_count(); ++l) histories += plan.line(l).history;
@@ -86,6 +81,16 @@ void check_state(const PlanView& plan, const std::byte* state, std::size_t bytes
     throw InputError("state: expected a position up to " +
                      std::to_string(plan.header().stretch_samples) + ", got " +
                      std::to_string(header.position));
+  }
+}
+
+void check_block(const PlanView& plan, const std::byte* state, std::size_t samples) {
+  StateHeader header;
+  std::memcpy(&header, state, sizeof(header));
+  if (header.has_ended != 0 && samples > 0) {
+    throw InputError("audio: expected no more samples after a block that is no multiple of " +
+                     std::to_string(plan.grid_samples()) +
+                     " (grid_samples) and ends the stream, got " + std::to_string(samples));
   }
 }
 

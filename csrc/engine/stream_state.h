@@ -3,7 +3,7 @@
 // Layout: StateHeader | the lines. A line has one row per channel; `position` samples of the
 // current stretch follow the history, and when a stretch is full the newest history moves back to
 // the start of its row (amortised, no ring to wrap around). A line whose history nobody reads
-// holds the current block only.
+// holds the current block only, and one that spans the grid its history and the current grid.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,8 @@ namespace fxfast {
 struct StateHeader {
   std::uint64_t fingerprint;  // of the plan
   std::uint32_t position;     // samples after the history in every line
-  std::uint32_t reserved[13];
+  std::uint32_t has_ended;    // 1: it has heard a part of a grid, and no more can follow
+  std::uint32_t reserved[12];
 };
 static_assert(sizeof(StateHeader) == kCacheLineBytes);
 
@@ -27,5 +28,8 @@ void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state) 
 
 // Throws InputError unless `state` of `bytes` bytes belongs to the plan.
 void check_state(const PlanView& plan, const std::byte* state, std::size_t bytes);
+
+// Throws InputError where the stream has ended, so that `samples` more samples cannot follow.
+void check_block(const PlanView& plan, const std::byte* state, std::size_t samples);
 
 }  // namespace fxfast

@@ -62,8 +62,8 @@ def export_torchscript(graph: ModelGraph, path: str | os.PathLike[str]) -> None:
     """Write ``graph`` to ``path`` as a scripted streaming module, replacing it in one step.
 
     Before the file gets its name it is loaded again and has to play noise, block by block, bit
-    for bit as ``Player`` does. Raises ``ModelError`` that names the path when it does not or
-    when the file cannot be written, ``BuildError`` where the op library is not built.
+    for bit as a streaming ``Player`` does. Raises ``ModelError`` that names the path when it does
+    not or when the file cannot be written, ``BuildError`` where the op library is not built.
     """
     ops.load_library()
     path = Path(path)
@@ -92,7 +92,7 @@ def _prove(graph: ModelGraph, temporary: Path, path: Path) -> None:
             y_bct, state = model(torch.from_numpy(x_ct[None, :, start:end]), state)
             blocks.append(y_bct[0].numpy())
             start, turn = end, turn + 1
-    expected = Player(graph, threads=1).render(x_ct)
+    expected = Player(graph, threads=1, mode="stream").render(x_ct)
     if not np.array_equal(np.concatenate(blocks, axis=1), expected, equal_nan=True):
         raise ModelError(
             f"{path}: expected the samples of Player from the scripted model, got others"

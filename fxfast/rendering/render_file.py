@@ -43,6 +43,9 @@ class StreamPlayer(Protocol):
     @property
     def graph(self) -> ModelGraph: ...
 
+    @property
+    def grid_samples(self) -> int: ...
+
     def stream(self, channels: int = 1) -> BlockStream: ...
 
 
@@ -178,16 +181,36 @@ def _rendered_blocks(
     """Blocks (C, n) of the output, together as long as the file."""
     source = read_blocks(info.path, block_frames)
     if info.sample_rate == player.graph.sample_rate:
-        return _streamed(player.stream(info.channels), source, info.channels)
+        return _streamed(_GridStream(player, info.channels), source)
     return _resampled(player, source, info, block_frames)
 
 
-def _streamed(
-    stream: BlockStream, source: Iterator[np.ndarray], channels: int
-) -> Iterator[np.ndarray]:
+def _streamed(stream: _GridStream, source: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     for block_ct in source:
-        yield _process(stream, block_ct, channels)
-    yield np.asarray(stream.flush()).reshape(channels, -1)
+        yield stream.process(block_ct)
+    yield stream.flush()
+
+
+class _GridStream:
+    """A stream that takes blocks of any length and gives whole grids of the player's."""
+
+    def __init__(self, player: StreamPlayer, channels: int) -> None:
+        self._stream, self._channels = player.stream(channels), channels
+        self._grid = player.grid_samples
+        self._waiting_ct = np.zeros((channels, 0), np.float32)
+
+    def process(self, block: np.ndarray) -> np.ndarray:
+        block_ct = block.reshape(self._channels, -1)
+        if self._waiting_ct.shape[1]:
+            block_ct = np.concatenate([self._waiting_ct, block_ct], axis=1)
+        ready = block_ct.shape[1] // self._grid * self._grid
+        self._waiting_ct = block_ct[:, ready:].copy()
+        return _process(self._stream, block_ct[:, :ready], self._channels)
+
+    def flush(self) -> np.ndarray:
+        rest_ct = _process(self._stream, self._waiting_ct, self._channels)
+        after_ct = np.asarray(self._stream.flush()).reshape(self._channels, -1)
+        return np.concatenate([rest_ct, after_ct], axis=1)
 
 
 def _process(stream: BlockStream, block_ct: np.ndarray, channels: int) -> np.ndarray:
@@ -206,7 +229,7 @@ def _resampled(
     in both rates: the grids of samples stay aligned, without any delay.
     """
     model_rate, channels = player.graph.sample_rate, info.channels
-    stream = player.stream(channels)
+    stream = _GridStream(player, channels)
     to_model = Resampler(info.sample_rate, model_rate, channels)
     from_model = Resampler(model_rate, info.sample_rate, channels)
     margin = _margin_frames(info.sample_rate, model_rate)
@@ -214,11 +237,11 @@ def _resampled(
     def forward(block_ct: np.ndarray, last: bool) -> np.ndarray:
         model_ct = to_model.process(block_ct, last)
         parts = [
-            _process(stream, model_ct[:, start : start + block_frames], channels)
+            stream.process(model_ct[:, start : start + block_frames])
             for start in range(0, model_ct.shape[1], block_frames)
         ]
         if last:
-            parts.append(np.asarray(stream.flush()).reshape(channels, -1))
+            parts.append(stream.flush())
         parts.append(np.zeros((channels, 0), np.float32))
         return from_model.process(np.concatenate(parts, axis=1), last)
 

@@ -150,7 +150,7 @@ def _player_of(model: ModelGraph | StreamPlayer, isa: str | None) -> StreamPlaye
         return model
     from fxfast.player import Player  # a missing native build is an error here, not at import
 
-    return Player(model, threads=1, mode="stream", isa=isa)
+    return Player(model, threads=1, mode="offline", isa=isa)
 
 
 def _run_all(

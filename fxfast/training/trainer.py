@@ -142,7 +142,7 @@ def evaluate(graph: ModelGraph, pieces: Sequence[Piece], receptive_field: int) -
 
     ``receptive_field`` is the model's: that of a recurrent one includes its warm-up.
     """
-    player = Player(graph)
+    player = Player(graph, mode="stream")
     predictions = [player.render(piece.dry)[receptive_field - 1 :] for piece in pieces]
     return esr(predictions, _targets(pieces, receptive_field))
 

@@ -8,43 +8,15 @@
 #include "engine/run_block.h"
 #include "graphs.h"
 #include "kernels/choose_isa.h"
+#include "loaded.h"
 #include "testing.h"
 
 namespace {
 
 using namespace fxfast;
-
-struct Loaded {
-  explicit Loaded(const Program& graph, const KernelTable& table)
-      : bytes(pack_plan(graph)),
-        plan(bytes.data(), bytes.size()),
-        kernels(table),
-        state(plan.state_bytes()) {
-    settle(plan, kernels, state.data());
-  }
-  void run(const float* in, float* out, std::size_t n) {
-    run_block(plan, kernels, state.data(), in, out, n);
-  }
-  AlignedBuffer bytes;
-  PlanView plan;
-  const KernelTable& kernels;
-  AlignedBuffer state;
-};
-
-template <typename Body>
-void for_every_isa(Body body) {
-  for (const KernelTable* kernels : built_kernels()) {
-    if (machine_supports(*kernels)) body(*kernels);
-  }
-}
-
-std::vector<float> whole(const Program& graph, const KernelTable& kernels,
-                         const std::vector<float>& input) {
-  Loaded loaded(graph, kernels);
-  std::vector<float> output(input.size());
-  loaded.run(input.data(), output.data(), input.size());
-  return output;
-}
+using testing::for_every_isa;
+using testing::Loaded;
+using testing::whole;
 
 TEST(every_split_into_blocks_gives_the_same_bits) {
   for (const Program& graph :

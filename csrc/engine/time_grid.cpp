@@ -1,0 +1,95 @@
+#include "engine/time_grid.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "base/check.h"
+
+namespace fxfast {
+namespace {
+
+void require(bool ok, const std::string& what) {
+  if (!ok) throw ModelError("plan: expected a whole and consistent plan, got " + what);
+}
+
+// Calls visit(line) for each line of an operation.
+template <typename Visit>
+void for_each_line(const PlanOp& op, const Visit& visit) {
+  for (const Operand& operand : {op.a, op.b, op.c, op.output}) {
+    if (operand.line != kNoLine) visit(operand.line);
+  }
+}
+
+}  // namespace
+
+std::uint32_t grid_of(const std::vector<PlanOp>& ops) {
+  std::uint64_t grid = 1;
+  for (const PlanOp& op : ops) {
+    require(op.step % kMaxVectorFloats == 0, "a step that is no multiple of a vector");
+    if (op.step > 0) grid = std::lcm(grid, std::uint64_t{op.step});
+    if (grid > kMaxGridSamples) {
+      throw ModelError("grid: expected at most " + std::to_string(kMaxGridSamples) +
+                       " samples, got " + std::to_string(grid));
+    }
+  }
+  return static_cast<std::uint32_t>(grid);
+}
+
+std::uint64_t reach_of(const PlanHeader& header, const std::vector<PlanLine>& lines,
+                       const std::vector<PlanOp>& ops) {
+  std::vector<std::uint64_t> reach(lines.size(), 0);
+  for (const PlanOp& op : ops) {
+    std::uint64_t longest = 0;
+    for (const Operand& operand : {op.a, op.b, op.c}) {
+      if (operand.line != kNoLine) longest = std::max(longest, reach[operand.line]);
+    }
+    if (op.step > 0) longest += op.step - 1;
+    longest += op.history_samples();
+    reach[op.output.line] = std::max(reach[op.output.line], longest);
+  }
+  return reach[header.output_line];
+}
+
+void assign_groups(const PlanHeader& header, const std::vector<PlanOp>& ops,
+                   std::vector<PlanLine>& lines) {
+  constexpr std::uint32_t kUnused = kSpansGrid - 1;
+  for (PlanLine& line : lines) line.group = header.grid_samples == 1 ? 0 : kUnused;
+  if (header.grid_samples == 1) return;
+  std::uint32_t group = 0;
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    if (i > 0 && ops[i].step != ops[i - 1].step) ++group;
+    for_each_line(ops[i], [&](std::uint32_t l) {
+      const bool alone = lines[l].group == kUnused || lines[l].group == group;
+      lines[l].group = alone && ops[i].step == 0 ? group : kSpansGrid;
+    });
+  }
+  lines[0].group = lines[header.output_line].group = kSpansGrid;
+  for (PlanLine& line : lines) line.group = line.group == kUnused ? 0 : line.group;
+}
+
+void check_groups(const PlanView& plan) {
+  const std::uint32_t grid = plan.header().grid_samples;
+  const auto spans = [&](std::uint32_t l) { return plan.line(l).group == kSpansGrid; };
+  for (std::uint32_t l = 0; l < plan.line_count(); ++l) {
+    require(grid > 1 || plan.line(l).group == 0, "a line of a group without a grid");
+  }
+  require(grid == 1 || (spans(0) && spans(plan.header().output_line)),
+          "an end that does not span the grid");
+  std::uint32_t group = 0;
+  std::uint64_t most = 0;
+  for (std::size_t i = 0; i < plan.op_count(); ++i) {
+    const PlanOp& op = plan.op(i);
+    most += std::uint64_t{op.step} + op.history_samples();
+    if (i > 0 && op.step != plan.op(i - 1).step) ++group;
+    require(op.step == 0 || (grid > 1 && grid % op.step == 0 && op.step % kMaxVectorFloats == 0),
+            "a step off the grid");
+    for_each_line(op, [&](std::uint32_t l) {
+      require(spans(l) || (op.step == 0 && plan.line(l).group == group),
+              "a line that does not span the grid");
+    });
+  }
+  require(plan.header().reach <= most, "a reach beyond its operations");
+}
+
+}  // namespace fxfast
