@@ -6,10 +6,11 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from fxfast.report.table import decibels, markdown, models_table, peers_that_win
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -35,7 +36,7 @@ def filled(text: str) -> str:
     for name, kind, make in (
         ("demo", "demo", demo_table),
         ("cpu", "cpu", cpu_table),
-        ("models", "cpu", models_table),
+        ("models", "cpu", all_models),
     ):
         path = newest(kind)
         body = f"{make(json.loads(path.read_text()))}\n\nFrom `bench/results/{path.name}`.\n"
@@ -58,11 +59,6 @@ def newest(name: str) -> Path:
     return found[-1]
 
 
-def _markdown(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _rows_by_name(comparison: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in comparison["rows"]}
 
@@ -78,7 +74,7 @@ def demo_table(result: dict[str, Any]) -> str:
         speed = rows[name]["realtime"]
         return (f"eager PyTorch, {note}", f"{speed:.1f}x real time", f"{ours / speed:.1f} times")
 
-    table = _markdown(
+    table = markdown(
         ("demo", "value", "beside"),
         [
             (
@@ -99,7 +95,7 @@ def demo_table(result: dict[str, Any]) -> str:
             ),
         ],
     )
-    peers = _markdown(
+    peers = markdown(
         ("the same audio by one core of", "speed", "the engine is as fast"),
         [
             peer("eager windows", "batches of 200 windows of 64 samples"),
@@ -111,61 +107,51 @@ def demo_table(result: dict[str, Any]) -> str:
 
 
 def cpu_table(result: dict[str, Any]) -> str:
-    offline, streaming = result["offline"], result["streaming"]
-    rows = _rows_by_name(offline)
-    engine_rows = [
-        (
-            isa,
-            f"{rows[f'engine {isa}']['realtime']:.1f}x",
-            f"{share:.0%} of {offline['peak_flops'][isa] / 1e9:.0f} GFLOP/s",
-            f"{rows[f'engine {isa}']['error_db']:.0f} dB",
-        )
-        for isa, share in offline["share_of_peak"].items()
-    ]
-    table = _markdown(
-        ("engine, one core", "times real time", "share of the measured peak", "error"), engine_rows
+    """The first network that people build, in detail."""
+    model = result["models"]["conv-64-32"]
+    rows = _rows_by_name(model)
+    table = markdown(
+        ("engine, one core", "times real time", "share of the measured peak", "error"),
+        [
+            (
+                isa,
+                f"{row['realtime']:.1f}x",
+                f"{row['share_of_peak']:.0%} of {peak / 1e9:.0f} GFLOP/s",
+                decibels(row["error_db"]),
+            )
+            for isa, peak in model["peak_flops"].items()
+            for row in (rows[f"engine {isa}"],)
+        ],
     )
-    blocks = streaming["realtime_by_block_samples"]
-    stream = _markdown(
-        ("streaming, block of", *blocks),
-        [("times real time", *(f"{x:.1f}x" for x in blocks.values()))],
+    best = next(iter(model["peak_flops"]))
+    streams = [r for r in model["rows"] if r["isa"] == best and r["mode"] == "stream"]
+    stream = markdown(
+        ("streaming, block of", *(str(row["block"]) for row in streams)),
+        [("times real time", *(f"{row['realtime']:.1f}x" for row in streams))],
+    )
+    ours = rows[f"engine {best}"]["realtime"]
+    dense, whole, windows = (
+        rows[name]["realtime"]
+        for name in ("eager dense", "eager dense, whole file", "eager windows")
     )
     two = result["two files"]["two_threads_over_one"]
-    ratios = offline["times_as_fast_as"]
-    step = result["training step"]["times_as_fast"]
     words = (
-        f"Eager PyTorch in the same run: {rows['eager dense']['realtime']:.1f}x dense at its "
-        f"fastest chunk (the engine is {ratios['eager dense']:.2f} times as fast), "
-        f"{rows['eager dense, whole file']['realtime']:.1f}x on the whole file "
-        f"({ratios['eager dense, whole file']:.2f} times), "
-        f"{rows['eager windows']['realtime']:.2f}x window by window "
-        f"({ratios['eager windows']:.1f} times). Two files on two threads take "
-        f"{two['arrays']:.2f} times less time than one after the other "
-        f"({two['library']:.2f} with files read and written). A training step with the fxfast "
-        f"convolution is {step:.2f} times as fast as with torch's own."
+        f"Eager PyTorch in the same run: {dense:.1f}x dense at its fastest chunk (the engine is "
+        f"{ours / dense:.2f} times as fast), {whole:.1f}x on the whole file "
+        f"({ours / whole:.2f} times), {windows:.2f}x window by window "
+        f"({ours / windows:.1f} times). Two files on two threads take {two['arrays']:.2f} times "
+        f"less time than one after the other ({two['library']:.2f} with files read and written). "
+        f"A training step with the fxfast convolution is "
+        f"{result['training step']['times_as_fast']:.2f} times as fast as with torch's own."
     )
     return f"{table}\n\n{stream}\n\n{words}\n\n{_machine(result['machine'])}"
 
 
-def models_table(result: dict[str, Any]) -> str:
-    rows = []
-    for name, model in result["models"].items():
-        ways = _rows_by_name(model)
-        isas = list(model["share_of_peak"])
-        speeds = [f"{ways[f'engine {isa}']['realtime']:.0f}x" for isa in isas]
-        rows.append(
-            (
-                f"`{name}`",
-                f"{model['multiply_adds_per_sample']:,}",
-                *speeds,
-                f"{model['share_of_peak'][isas[0]]:.0%}",
-                f"{ways['eager dense']['realtime']:.1f}x",
-                f"{model['times_as_fast_as_eager']:.1f}",
-                f"{ways[f'engine {isas[0]}']['error_db']:.0f} dB",
-            )
-        )
-    header = ("preset", "multiply-adds", *isas, "of the peak", "eager", "times eager", "error")
-    return _markdown(header, rows)
+def all_models(result: dict[str, Any]) -> str:
+    models = result["models"]
+    wins = peers_that_win(models)
+    found = "; ".join(wins) if wins else "none in this run"
+    return f"{models_table(models)}\n\nWhere a peer is faster: {found}."
 
 
 def _machine(machine: dict[str, Any]) -> str:

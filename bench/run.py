@@ -3,58 +3,90 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bench import engine, models, training
-from fxfast.report.measure import machine
+from bench import threads, training
+from fxfast.cli.bench import add_peer_options
+from fxfast.cli.progress import round_bar
+from fxfast.report.compare import Comparison, Options, compare
+from fxfast.report.programs import programs_of
+from fxfast.report.results import document, write
+from fxfast.report.suite import SUITE, audio_of, fused_isas, graph_of, options_of
+from fxfast.report.table import peers_that_win
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="runs of each figure (9)")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each figure (5)")
+    parser.add_argument(
+        "--only", metavar="MODEL", action="append", help="this model alone (may be given again)"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-cpu.json")
-    args = parser.parse_args()
-    result: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine()}
-    for name, measure in (
-        ("offline", engine.offline),
-        ("streaming", engine.streaming),
-        ("two files", engine.two_files),
-        ("training step", training.step),
-        ("models", models.presets),
-    ):
-        print(f"measuring: {name}", file=sys.stderr)
-        result[name] = measure(args.rounds)
+    add_peer_options(parser)
+    args = parser.parse_args(argv)
+    started = time.perf_counter()
+    found = document(_models(args), args.rounds)
+    if not args.only:
+        for name, measure in (("two files", threads.two_files), ("training step", training.step)):
+            _say(name)
+            found[name] = measure(args.rounds)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
-    _print_summary(result)
-    print(f"written: {args.out}")
+    write(found, args.out)
+    _print_summary(found)
+    print(f"written in {time.perf_counter() - started:.0f} s: {args.out}")
     return 0
 
 
+def _models(args: argparse.Namespace) -> dict[str, Comparison]:
+    isas = fused_isas()
+    base = Options(
+        isas[:2],
+        isas[2:],
+        rounds=args.rounds,
+        target_seconds=0.03,
+        programs=programs_of(args.nam_core, args.neuralaudio),
+    )
+    found = {}
+    for case in SUITE:
+        if args.only and case.name not in args.only:
+            continue
+        _say(case.name)
+        graph = graph_of(case.name)
+        with round_bar(case.name) as on_round:
+            found[case.name] = compare(
+                graph, audio_of(graph.sample_rate), options_of(case, base), on_round=on_round
+            )
+    return found
+
+
+def _say(text: str) -> None:
+    print(f"measuring: {text}", file=sys.stderr, flush=True)
+
+
 def _print_summary(result: dict[str, Any]) -> None:
-    offline = result["offline"]
-    for row in offline["rows"]:
-        print(f"{row['name']:26} {row['realtime']:8.1f}x real time  error {row['error_db']:.0f} dB")
-    for isa, share in offline["share_of_peak"].items():
-        peak = offline["peak_flops"][isa] / 1e9
-        print(f"share of the {isa} peak ({peak:.0f} GFLOP/s): {share:.1%}")
-    for peer, ratio in offline["times_as_fast_as"].items():
-        print(f"times as fast as {peer}: {ratio:.2f}")
-    blocks = result["streaming"]["realtime_by_block_samples"]
-    print("streaming by block: " + ", ".join(f"{b}: {x:.1f}x" for b, x in blocks.items()))
-    for way, ratio in result["two files"]["two_threads_over_one"].items():
-        print(f"two files on two threads over one ({way}): {ratio:.2f}")
-    step = result["training step"]
     for name, model in result["models"].items():
-        speeds = {row["name"]: row["realtime"] for row in model["rows"]}
-        print(name + ": " + ", ".join(f"{way} {x:.1f}x" for way, x in speeds.items()))
-    print(f"training step, fxfast op over torch's own: {step['times_as_fast']:.2f}")
+        row, isa = model["rows"][0], next(iter(model["peak_flops"]))
+        print(
+            f"{row['name']:26} {name:14} {row['realtime']:8.1f}x real time, "
+            f"{row['share_of_peak']:.0%} of the {isa} peak, error {row['error_db']:.0f} dB"
+        )
+    reasons = {
+        (peer["name"], peer["reason"])
+        for model in result["models"].values()
+        for peer in model["skipped"]
+        if "installed" in peer["reason"]
+    }
+    for name, reason in sorted(reasons):
+        print(f"not measured: {name}: {reason}")
+    for text in peers_that_win(result["models"]):
+        print(f"a peer is faster: {text}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.engine import preset_graph
+from bench.threads import preset_graph
 from fxfast import models
 from fxfast.report.compare import eager_net
 from fxfast.report.measure import Timing, rounds, wall_seconds

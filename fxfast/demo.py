@@ -27,7 +27,7 @@ from fxfast.native import engine
 from fxfast.pairs.make_pairs import make_pairs
 from fxfast.pairs.pair_set import load_pairs
 from fxfast.rendering import FileReport, LibraryReport, render_library
-from fxfast.report.compare import Comparison, compare
+from fxfast.report.compare import Comparison, Options, compare
 from fxfast.report.measure import machine
 from fxfast.training import Observer, TrainConfig, TrainResult, train
 from fxfast.whole_file import whole_file
@@ -48,6 +48,7 @@ _KINDS = (
 )
 _LIBRARY_FILES = 28
 _COMPARE_SECONDS = 10.0
+_WINDOWS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def measure(
     """The trained model on the engine beside eager PyTorch and the machine's peak."""
     audio = guitar_like(_COMPARE_SECONDS, SAMPLE_RATE, seed=seed + 1000)
     isa = str(engine().chosen_isa())
-    return compare(exchange.load(out_dir / "run"), audio, (isa,), on_round=on_round)
+    options = Options((isa,), blocks=(), peers=("eager",), windows_seconds=_WINDOWS_SECONDS)
+    return compare(exchange.load(out_dir / "run"), audio, options, on_round=on_round)
 
 
 def conclude(

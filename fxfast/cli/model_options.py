@@ -9,9 +9,13 @@ if TYPE_CHECKING:
     from fxfast.graph import ModelGraph
 
 
-def add_model(parser: argparse.ArgumentParser, metavar: str = "MODEL") -> None:
+def add_model(
+    parser: argparse.ArgumentParser, metavar: str = "MODEL", nargs: str | None = None
+) -> None:
     """Adds the argument and its options."""
-    parser.add_argument("model", metavar=metavar, help="model file, .nam file or run directory")
+    parser.add_argument(
+        "model", metavar=metavar, nargs=nargs, help="model file, .nam file or run directory"
+    )
     parser.add_argument(
         "--slim",
         metavar="SIZE",

@@ -1,51 +1,84 @@
-"""The engine beside eager PyTorch on the same model and audio, in one run, one thread each."""
+"""The engine beside its peers on the same model and audio, in one run, one thread each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fxfast import models
-from fxfast.data.windows import render_by_blocks, render_by_windows
-from fxfast.graph import ModelGraph
+from fxfast.errors import ModelError
+from fxfast.graph import Linear, ModelGraph
 from fxfast.player import Player
-from fxfast.report.measure import Timing, multiply_add_peak, rounds, thread_seconds
+from fxfast.report.engine_ways import engine_ways
+from fxfast.report.floor import activation_values, floor_realtime
+from fxfast.report.measure import multiply_add_peak, rounds
+from fxfast.report.onnx_way import ENGINE as ONNX
+from fxfast.report.onnx_way import onnx_way
+from fxfast.report.programs import Job, Program, ways_of
+from fxfast.report.scipy_way import oaconvolve, scipy_way
+from fxfast.report.torch_ways import (
+    COMPILED,
+    EAGER,
+    Twin,
+    compiled_way,
+    eager_net,
+    eager_way,
+    usual_ways,
+)
+from fxfast.report.ways import Budget, PeerError, Row, Way, row_of
 
-DENSE_CHUNKS = (512, 1024, 2048, 4096, 8192, 16384, 65536)
+__all__ = ["PEERS", "Comparison", "Options", "compare", "eager_net"]
+
+PEERS = ("eager", "compile", "onnx", "scipy")
+_NAMES = {"eager": EAGER, "compile": COMPILED, "onnx": ONNX, "scipy": "scipy"}
+# The truth costs multiply-adds in float64, so a big model's is short.
+_TRUTH_SECONDS = 0.5
+_TRUTH_MULTIPLY_ADDS = 3e9
+_MIN_TRUTH_SAMPLES = 64
+# Blocks in which a library of another engine plays: the first stands for whole audio.
+_LIBRARY_BLOCKS = (4096, 48)
+_COMPILED_CHUNK = 16384
 
 
 @dataclass(frozen=True)
-class Row:
-    """One way to render: seconds of audio per second, and how exact it is.
+class Options:
+    """What is measured. ``rounds`` runs of about ``target_seconds`` each make a figure.
 
-    ``useful_flops`` counts the model's multiply-adds (two operations each), however much work
-    the way really did; ``error_db`` is the RMS error against float64 relative to the signal.
+    The engine runs on ``isas`` in every mode, on ``offline_isas`` over the whole audio only.
+
+    ``blocks`` are those of the streaming rows, ``streams`` the numbers of streams that are
+    rendered at once, ``peers`` some of ``PEERS``. With ``windows_seconds`` eager PyTorch also
+    renders the whole file in one piece, and so much of it window by window.
     """
 
-    name: str
-    audio_seconds: float
-    timing: Timing
-    realtime: float
-    useful_flops: float
-    error_db: float
-
-    def to_json(self) -> dict[str, Any]:
-        return {**self.__dict__, "timing": self.timing.to_json()}
+    isas: tuple[str, ...]
+    offline_isas: tuple[str, ...] = ()
+    rounds: int = 5
+    target_seconds: float = 0.06
+    blocks: tuple[int, ...] = (48, 512)
+    streams: tuple[int, ...] = (1,)
+    peers: tuple[str, ...] = PEERS
+    programs: tuple[Program, ...] = ()
+    windows_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows of one run, and the multiply-add peak of one core in that run, by ISA."""
+    """All rows of one run, the multiply-add peak of one core in that run, by ISA, and the floor."""
 
+    graph: ModelGraph
     rows: tuple[Row, ...]
+    skipped: tuple[tuple[str, str], ...]
     peak_flops: dict[str, float]
-    eager_chunk: int
+    error_against: str
+    eager_chunk: int | None = None
+    audio_seconds: float = field(default=0.0)
 
     def row(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
@@ -58,40 +91,57 @@ class Comparison:
         """The engine's useful operations over the measured peak of the same instruction set."""
         return self.row(f"engine {isa}").useful_flops / self.peak_flops[isa]
 
+    def floor(self, isa: str) -> float:
+        """Times real time at the floor of that instruction set."""
+        return floor_realtime(self.graph, self.peak_flops[isa])
+
     def to_json(self) -> dict[str, Any]:
+        graph = self.graph
         return {
-            "rows": [row.to_json() for row in self.rows],
+            "kind": graph.kind,
+            "sample_rate_hz": graph.sample_rate,
+            "parameters": graph.parameters,
+            "multiply_adds_per_sample": graph.macs_per_sample,
+            "activation_values_per_sample": activation_values(graph),
+            "receptive_field_samples": graph.receptive_field,
+            "audio_seconds": self.audio_seconds,
+            "error_against": self.error_against,
             "peak_flops": self.peak_flops,
+            "floor_realtime": {isa: self.floor(isa) for isa in self.peak_flops},
             "eager_chunk_samples": self.eager_chunk,
+            "rows": [self._row_json(row) for row in self.rows],
+            "skipped": [{"name": name, "reason": reason} for name, reason in self.skipped],
         }
 
-
-def eager_net(graph: ModelGraph) -> torch.nn.Module:
-    """The model in plain eager PyTorch, as a user would write it: the peer."""
-    net: torch.nn.Module = models.from_graph(graph).as_torch().eval()
-    return net
+    def _row_json(self, row: Row) -> dict[str, Any]:
+        # A peer may use whatever the machine has: it is beside the widest instruction set.
+        isa = row.isa or next(iter(self.peak_flops))
+        return {
+            **row.to_json(),
+            "share_of_peak": row.useful_flops / self.peak_flops[isa],
+            "share_of_floor": row.realtime / self.floor(isa),
+        }
 
 
 def compare(
     graph: ModelGraph,
     audio: np.ndarray,
-    isas: tuple[str, ...],
+    options: Options,
     *,
-    count: int = 5,
-    windows_seconds: float = 1.0,
     on_round: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Measure the engine and eager PyTorch on ``audio`` (T,) float32, one thread each.
+    """Measure the engine and its peers on ``audio`` (T,) float32, one thread each.
 
-    Each way renders the same samples, from the start of ``audio``; the slow one, window by
-    window, only its first ``windows_seconds`` (none for 0). The dense way is measured at the
-    chunk length where it is fastest and on the whole file. ``on_round`` gets how many of how
-    many rounds are done.
+    Each way renders from the start of the same samples, as many of them as give a run of the
+    length that ``options`` say; streams that are rendered together begin at different places.
+    A peer that is not installed or fails is left out with the reason. ``on_round`` gets how
+    many of how many rounds are done.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _compare(graph, audio, isas, count, windows_seconds, on_round)
+        with tempfile.TemporaryDirectory(prefix="fxfast-bench-") as folder:
+            return _compare(graph, audio, options, Path(folder), on_round)
     finally:
         torch.set_num_threads(threads)
 
@@ -99,111 +149,158 @@ def compare(
 def _compare(
     graph: ModelGraph,
     audio: np.ndarray,
-    isas: tuple[str, ...],
-    count: int,
-    windows_seconds: float,
+    options: Options,
+    folder: Path,
     on_round: Callable[[int, int], None] | None,
 ) -> Comparison:
-    eager = _Eager.of(graph)
-    x = torch.from_numpy(audio)
-    chunk = _fastest_chunk(eager, x)
-    start = x[: int(windows_seconds * graph.sample_rate)]
-    ways = _ways(graph, eager, x, start, isas, chunk)
-    works = {name: partial(thread_seconds, way.render) for name, way in ways.items()}
-    peaks = {f"peak {isa}": partial(multiply_add_peak, isa) for isa in isas}
-    figures = rounds({**works, **peaks}, count, on_round=on_round)
-    truth = _truth(eager, x[: graph.sample_rate])
-    rows = tuple(_row(name, way, figures[name], graph, truth) for name, way in ways.items())
-    peak_flops = {isa: float(np.median(figures[f"peak {isa}"])) for isa in isas}
-    return Comparison(rows, peak_flops, chunk)
-
-
-@dataclass(frozen=True)
-class _Eager:
-    """The peer; its receptive field includes the warm-up of recurrent layers."""
-
-    net: torch.nn.Module
-    receptive_field: int
-
-    @classmethod
-    def of(cls, graph: ModelGraph) -> _Eager:
-        return cls(eager_net(graph), models.from_graph(graph).receptive_field)
-
-    def render(self, x: torch.Tensor, block: int) -> torch.Tensor:
-        return render_by_blocks(self.net, x, receptive_field=self.receptive_field, block=block)
-
-
-@dataclass(frozen=True)
-class _Way:
-    """A way to render, and how many samples it gives."""
-
-    render: Callable[[], np.ndarray]
-    samples: int
-
-
-def _ways(
-    graph: ModelGraph,
-    eager: _Eager,
-    x: torch.Tensor,
-    start: torch.Tensor,
-    isas: tuple[str, ...],
-    chunk: int,
-) -> dict[str, _Way]:
-    audio = x.numpy()
-
-    def engine(isa: str) -> Callable[[], np.ndarray]:
-        return partial(Player(graph, threads=1, isa=isa).render, audio)
-
-    def dense(chunk_samples: int) -> Callable[[], np.ndarray]:
-        return lambda: eager.render(x, chunk_samples).numpy()
-
-    def windows() -> np.ndarray:
-        y: np.ndarray = render_by_windows(
-            eager.net, start, batch=200, window=eager.receptive_field
-        ).numpy()
-        return y
-
-    ways = {f"engine {isa}": _Way(engine(isa), len(audio)) for isa in isas}
-    ways["eager dense"] = _Way(dense(chunk), len(audio))
-    ways["eager dense, whole file"] = _Way(dense(len(audio)), len(audio))
-    if len(start):
-        ways["eager windows"] = _Way(windows, len(start))
-    return ways
-
-
-def _row(name: str, way: _Way, seconds: list[float], graph: ModelGraph, truth: np.ndarray) -> Row:
-    timing = Timing.of(seconds)
-    audio_seconds = way.samples / graph.sample_rate
-    return Row(
-        name,
-        audio_seconds,
-        timing,
-        audio_seconds / timing.median,
-        2.0 * graph.macs_per_sample * way.samples / timing.median,
-        _relative_db(way.render()[: len(truth)], truth),
+    run = _Run(graph, audio, options, folder)
+    ways = run.ways()
+    works: dict[str, Callable[[], float]] = {way.name: way.seconds for way in ways}
+    isas = (*options.isas, *options.offline_isas)
+    peaks = {f"peak {isa}": partial(multiply_add_peak, isa, 0.03) for isa in isas}
+    failed: dict[str, str] = {}
+    figures = rounds(
+        {name: partial(_guarded, name, work, failed) for name, work in works.items()} | peaks,
+        options.rounds,
+        on_round=on_round,
+    )
+    run.skipped += failed.items()
+    rows = tuple(
+        row_of(way, figures[way.name], graph.macs_per_sample, graph.sample_rate, run.truth)
+        for way in ways
+        if way.name not in failed
+    )
+    eager = next((way for way in ways if way.name == "eager dense"), None)
+    return Comparison(
+        graph,
+        rows,
+        tuple(run.skipped),
+        {isa: float(np.median(figures[f"peak {isa}"])) for isa in isas},
+        run.error_against,
+        None if eager is None else eager.samples,
+        len(audio) / graph.sample_rate,
     )
 
 
-def _fastest_chunk(eager: _Eager, x: torch.Tensor) -> int:
-    part = x[: 3 * max(DENSE_CHUNKS)]
-
-    def seconds(chunk: int) -> float:
-        return thread_seconds(partial(eager.render, part, chunk))
-
-    figures = rounds({str(chunk): partial(seconds, chunk) for chunk in DENSE_CHUNKS}, 5)
-    # The best of five: what else the machine does only ever makes a chunk look slower.
-    return int(min(figures, key=lambda name: min(figures[name])))
-
-
-def _truth(eager: _Eager, x: torch.Tensor) -> np.ndarray:
-    """In one block, as recurrent layers forget what was before it."""
-    exact = replace(eager, net=deepcopy(eager.net).double())
-    result: np.ndarray = exact.render(x.double(), len(x)).numpy()
-    return result
+def _guarded(name: str, work: Callable[[], float], failed: dict[str, str]) -> float:
+    """A program that fails in a later round is left out with the reason, too."""
+    if name in failed:
+        return 0.0
+    try:
+        return work()
+    except PeerError as error:
+        failed[name] = str(error)
+        return 0.0
 
 
-def _relative_db(rendered: np.ndarray, truth: np.ndarray) -> float:
-    """Energy of the error over that of the truth, as far as both go."""
-    truth = truth[: len(rendered)]
-    ratio = np.sum(np.square(rendered - truth, dtype=np.float64)) / np.sum(np.square(truth))
-    return float(10 * np.log10(max(ratio, 1e-30)))
+class _Run:
+    """Prepares all ways of one comparison; ``skipped`` gathers the names and reasons of others."""
+
+    def __init__(
+        self, graph: ModelGraph, audio: np.ndarray, options: Options, folder: Path
+    ) -> None:
+        self.graph, self.audio, self.options, self.folder = graph, audio, options, folder
+        self.skipped: list[tuple[str, str]] = []
+        self.budget = Budget(options.target_seconds, len(audio), graph.macs_per_sample)
+        self.twin: Twin | None = None
+        self.no_twin = ""
+        try:
+            self.twin = Twin.of(graph)
+        except PeerError as error:
+            self.no_twin = str(error)
+        self.truth, self.error_against = self._truth()
+
+    def ways(self) -> list[Way]:
+        options = self.options
+        found = [way for isa in options.isas for way in self._engine(isa)]
+        for isa in options.offline_isas:
+            found += self._engine(isa, streams=(1,), blocks=())
+        for peer, make in (
+            ("eager", self._eager),
+            ("compile", self._compiled),
+            ("onnx", self._onnx),
+            ("scipy", self._scipy),
+        ):
+            if peer in self.options.peers:
+                found += self._unless_skipped(_NAMES[peer], make())
+        for program in self.options.programs:
+            found += self._unless_skipped(program.label, self._program(program))
+        return found
+
+    def _unless_skipped(self, name: str, ways: Iterable[Way]) -> Iterator[Way]:
+        try:
+            yield from ways
+        except PeerError as error:
+            self.skipped.append((name, str(error)))
+
+    def _engine(
+        self,
+        isa: str,
+        *,
+        streams: tuple[int, ...] | None = None,
+        blocks: tuple[int, ...] | None = None,
+    ) -> Iterator[Way]:
+        return engine_ways(
+            self.graph,
+            self.audio,
+            isa,
+            blocks=self.options.blocks if blocks is None else blocks,
+            streams=streams or self.options.streams,
+            truth_samples=len(self.truth),
+            budget=self.budget,
+        )
+
+    def _needs_twin(self) -> Twin:
+        if self.twin is None:
+            raise PeerError(self.no_twin)
+        return self.twin
+
+    def _eager(self) -> Iterator[Way]:
+        twin = self._needs_twin()
+        for streams in self.options.streams:
+            yield eager_way(twin, self.audio, streams, len(self.truth), self.budget)
+        if self.options.windows_seconds is not None:
+            seconds = self.options.windows_seconds
+            yield from usual_ways(twin, self.audio, seconds, self.graph.sample_rate)
+
+    def _compiled(self) -> Iterator[Way]:
+        yield compiled_way(self._needs_twin(), self.audio, len(self.truth), _COMPILED_CHUNK)
+
+    def _onnx(self) -> Iterator[Way]:
+        for streams in self.options.streams:
+            yield onnx_way(self._needs_twin(), self.audio, streams, len(self.truth), self.budget)
+
+    def _scipy(self) -> Iterator[Way]:
+        if isinstance(self.graph.root, Linear):
+            yield scipy_way(self.graph.root, self.audio, len(self.truth), self.budget)
+
+    def _program(self, program: Program) -> Iterator[Way]:
+        from fxfast.exchange import nam_write
+
+        model = self.folder / "model.nam"
+        try:
+            if not model.exists():
+                model.write_text(nam_write.dumps(self.graph))
+        except ModelError as error:
+            raise PeerError(f"no .nam of this model: {error}") from None
+        job = Job(
+            model, self.audio, self.graph.sample_rate, len(self.truth), self.budget, self.folder
+        )
+        yield from ways_of(program, job, _LIBRARY_BLOCKS)
+
+    def _truth(self) -> tuple[np.ndarray, str]:
+        """The first samples in float64, and what computed them."""
+        graph = self.graph
+        samples = min(
+            len(self.audio),
+            round(_TRUTH_SECONDS * graph.sample_rate),
+            max(_MIN_TRUTH_SAMPLES, round(_TRUTH_MULTIPLY_ADDS / graph.macs_per_sample)),
+        )
+        x = self.audio[:samples]
+        if isinstance(graph.root, Linear):
+            x = self.audio[: round(2 * _TRUTH_SECONDS * graph.sample_rate) + graph.receptive_field]
+            return oaconvolve(graph.root, x.astype(np.float64)), "scipy in float64"
+        if self.twin is not None:
+            return self.twin.truth(x), "PyTorch in float64"
+        reference = Player(graph, threads=1, isa="reference")
+        return reference.render(x).astype(np.float64), "the reference kernels"

@@ -6,6 +6,8 @@ do not lengthen; work of several threads by the wall clock.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 import subprocess
@@ -73,6 +75,50 @@ def rounds(
         for name, measure in works.items():
             taken[name].append(measure())
     return taken
+
+
+def run_length(
+    seconds_of: Callable[[int], float], limit: int, target_seconds: float, start: int = 256
+) -> int:
+    """How many samples, at most ``limit``, take about ``target_seconds``.
+
+    ``seconds_of`` measures one run of so many samples.
+    """
+    samples = min(start, limit)
+    while True:
+        taken = seconds_of(samples)
+        if samples == limit or taken > target_seconds / 4:
+            wanted = round(samples * target_seconds / max(taken, 1e-9))
+            return max(min(start, limit), min(wanted, limit))
+        samples = min(4 * samples, limit)
+
+
+def peak_growth_bytes(work: Callable[[], object]) -> int | None:
+    """How far the resident memory rises during ``work`` above what it was before.
+
+    None where the system does not tell: Linux does.
+    """
+    try:
+        _trim_heap()
+        # Sets the high-water mark back to what is resident now.
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status_bytes("VmRSS")
+        work()
+        return max(0, _status_bytes("VmHWM") - before)
+    except (OSError, KeyError):
+        return None
+
+
+def _trim_heap() -> None:
+    """Give freed memory back, or its use again would not show. glibc has a call for that."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _status_bytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return 1024 * int(fields[name].split()[0])
 
 
 def multiply_add_peak(isa: str, seconds: float = 0.1) -> float:

@@ -1,4 +1,4 @@
-"""The engine beside eager PyTorch and the multiply-add peak, all in one run."""
+"""Two files on two threads, as arrays and as files of a library."""
 
 from __future__ import annotations
 
@@ -14,59 +14,17 @@ from fxfast import models
 from fxfast.audio.files import write_audio
 from fxfast.audio.signals import guitar_like
 from fxfast.graph import ModelGraph
-from fxfast.native import engine
 from fxfast.player import Player
 from fxfast.rendering import render_library
-from fxfast.report.compare import compare
-from fxfast.report.measure import Timing, rounds, thread_seconds, wall_seconds
+from fxfast.report.measure import Timing, rounds, wall_seconds
+from fxfast.report.suite import fused_isas
 
 PRESET = "conv-64-32"
 SAMPLE_RATE = 48_000
-STREAM_BLOCKS = (16, 48, 64, 192, 512, 4096)
 
 
 def preset_graph() -> ModelGraph:
     return models.create(PRESET, seed=0).to_graph(SAMPLE_RATE)
-
-
-def fused_isas() -> tuple[str, ...]:
-    return tuple(name for name, supported in engine().isas() if supported and name != "reference")
-
-
-def offline(count: int) -> dict[str, Any]:
-    """One core, whole arrays: engine per instruction set, eager PyTorch three ways, the peak."""
-    graph = preset_graph()
-    isas = fused_isas()
-    comparison = compare(graph, guitar_like(10.0, SAMPLE_RATE, seed=1), isas, count=count)
-    best = f"engine {isas[0]}"
-    peers = ("eager dense", "eager dense, whole file", "eager windows")
-    return {
-        **comparison.to_json(),
-        "share_of_peak": {isa: comparison.share_of_peak(isa) for isa in isas},
-        "times_as_fast_as": {peer: comparison.ratio(best, peer) for peer in peers},
-    }
-
-
-def streaming(count: int) -> dict[str, Any]:
-    """One core, one stream, blocks as an audio callback brings them, Python calls included."""
-    isa = fused_isas()[0]
-    player = Player(preset_graph(), threads=1, mode="stream", isa=isa)
-    audio = guitar_like(4.0, SAMPLE_RATE, seed=2)
-
-    def play(block: int) -> float:
-        stream = player.stream()
-        return thread_seconds(
-            lambda: [stream.process(audio[t : t + block]) for t in range(0, len(audio), block)]
-        )
-
-    figures = rounds({str(block): partial(play, block) for block in STREAM_BLOCKS}, count)
-    seconds = len(audio) / SAMPLE_RATE
-    return {
-        "isa": isa,
-        "realtime_by_block_samples": {
-            block: seconds / Timing.of(taken).median for block, taken in figures.items()
-        },
-    }
 
 
 def two_files(count: int) -> dict[str, Any]:

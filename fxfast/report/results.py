@@ -1,0 +1,36 @@
+"""The JSON document of a benchmark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from fxfast.errors import InputError
+from fxfast.report.compare import Comparison
+from fxfast.report.measure import machine
+from fxfast.whole_file import whole_file
+
+SCHEMA = 1
+
+
+def document(models: Mapping[str, Comparison], rounds: int) -> dict[str, Any]:
+    """Date, machine and commit, and the figures of every model by its name."""
+    return {
+        "schema": SCHEMA,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "rounds": rounds,
+        "models": {name: comparison.to_json() for name, comparison in models.items()},
+    }
+
+
+def write(result: Mapping[str, Any], path: Path) -> None:
+    """Whole or not at all. Raises ``InputError`` when it cannot be written."""
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
