@@ -44,9 +44,13 @@ struct PlanOp {
   std::uint32_t in_channels, out_channels, taps, dilation;
   Operand a, b, c, output;
   std::uint64_t weights_offset, bias_offset, params_offset;  // in the plan, bytes; 0 = none
-  std::uint64_t cell_offset;  // of a recurrent layer's state in the state, bytes; 0 = none
+  std::uint64_t cell_offset;  // of the state of a recurrent layer or a filter in the state, bytes
 
-  std::uint32_t history_samples() const { return (taps - 1) * dilation; }
+  // What it reads of its line; a filter keeps the rest of its past itself.
+  std::uint32_t history_samples() const {
+    return kind == static_cast<std::uint32_t>(OpKind::kFilter) ? kFilterHeadTaps - 1
+                                                               : (taps - 1) * dilation;
+  }
 };
 
 // A checked view of plan bytes that somebody else owns. Making one reads the header and the

@@ -9,8 +9,8 @@
 namespace fxfast {
 namespace {
 
-// A segment repeats receptive_field - 1 samples of work: this long it costs 1/16 at most.
-constexpr std::size_t kSegmentReceptiveFields = 16;
+// A segment repeats the samples of its warm-up: this long it costs 1/16 at most.
+constexpr std::size_t kSegmentWarmUps = 16;
 constexpr std::size_t kMinSegmentSamples = 4096;
 constexpr std::size_t kItemsPerThread = 4;
 
@@ -19,8 +19,8 @@ std::size_t segments_per_row(const PlanView& plan, std::size_t threads, std::siz
   // What hears everything before it cannot start in the middle.
   if (threads <= 1 || plan.is_recurrent()) return 1;
   const std::size_t wanted = (threads * kItemsPerThread + streams - 1) / streams;
-  const auto field = static_cast<std::size_t>(plan.receptive_field());
-  const std::size_t shortest = std::max(kMinSegmentSamples, field * kSegmentReceptiveFields);
+  const auto warm_up = static_cast<std::size_t>(warm_up_samples(plan));
+  const std::size_t shortest = std::max(kMinSegmentSamples, warm_up * kSegmentWarmUps);
   return std::max<std::size_t>(1, std::min(wanted, samples / shortest));
 }
 
@@ -31,9 +31,11 @@ void render_array(const PlanView& plan, const KernelTable& kernels, const std::b
                   std::size_t samples) {
   if (streams == 0 || samples == 0) return;
   const auto threads = static_cast<std::size_t>(pool.threads());
+  // Segments start on the grid, and so does what they hear first.
+  const auto grid = static_cast<std::size_t>(grid_samples(plan));
   const std::size_t segments = segments_per_row(plan, threads, streams, samples);
-  const std::size_t segment_samples = (samples + segments - 1) / segments;
-  const std::size_t warm_up = static_cast<std::size_t>(plan.receptive_field()) - 1;
+  const std::size_t segment_samples = round_up((samples + segments - 1) / segments, grid);
+  const auto warm_up = static_cast<std::size_t>(warm_up_samples(plan));
   const std::size_t items = streams * segments;
 
   std::vector<AlignedBuffer> states, ignored;

@@ -11,7 +11,7 @@ namespace fxfast {
 
 // Renders `streams` independent rows of `samples` samples, row after row, from `input` to
 // `output` (which may not overlap). Every row starts settled. Long rows are cut into segments
-// when there are fewer rows than threads; a segment first hears the receptive field before it,
+// when there are fewer rows than threads; a segment first hears what can change its bits,
 // so the result is the same to the bit.
 void render_array(const PlanView& plan, const KernelTable& kernels, const std::byte* settled,
                   WorkerPool& pool, const float* input, float* output, std::size_t streams,

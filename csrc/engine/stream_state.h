@@ -21,6 +21,12 @@ struct StateHeader {
 };
 static_assert(sizeof(StateHeader) == kCacheLineBytes);
 
+// Streams that start a whole number of these samples apart give the same bits.
+std::int64_t grid_samples(const PlanView& plan);
+// After so many samples, a whole number of the grid, nothing before them changes a bit, but for
+// recurrent layers.
+std::int64_t warm_up_samples(const PlanView& plan);
+
 // Writes the state of a stream that has heard silence for ever. `state` holds
 // plan.state_bytes() bytes. Not zero: biases make activations non-zero.
 void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state) noexcept;
