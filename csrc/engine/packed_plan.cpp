@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "engine/filter.h"
 #include "engine/stream_state.h"
 #include "engine/time_grid.h"
 #include "kernels/pack_weights.h"
@@ -60,6 +61,11 @@ class Layout {
       weights = (op.in_channels + outs) * gates;
       bias = gates;
       cell = params = static_cast<std::uint64_t>(cell_state_floats(op.out_channels));
+    } else if (kind == OpKind::kFilter) {
+      const FilterLayout filter(op.taps);
+      weights = filter.packed_floats;
+      bias = outs;
+      cell = filter.state_floats;
     }
     op.weights_offset = weights == 0 ? 0 : take(plan_bytes_, weights);
     op.bias_offset = bias == 0 ? 0 : take(plan_bytes_, bias);
@@ -130,6 +136,14 @@ void check_conv_sizes(const PlanOp& op) {
   require(per_tap * op.taps <= kMaxParameters, "more parameters than the limit");
 }
 
+void check_filter_sizes(const PlanOp& op) {
+  require(op.in_channels == 1 && op.out_channels == 1 && op.dilation == 1,
+          "a filter of several channels");
+  require(op.taps > kFilterHeadTaps && op.taps <= kMaxReceptiveField, "bad taps of a filter");
+  require(op.activation == static_cast<std::uint32_t>(Activation::kNone),
+          "an activation of another operation");
+}
+
 void check_op_sizes(const PlanOp& op) {
   require(op.reserved == 0, "words without use");
   require(op.kind < kOpKindCount && op.activation < kActivationCount &&
@@ -138,6 +152,7 @@ void check_op_sizes(const PlanOp& op) {
   require(op.out_channels >= 1 && op.out_channels <= kMaxChannels, "bad output channels");
   const auto kind = static_cast<OpKind>(op.kind);
   if (kind == OpKind::kConv) return check_conv_sizes(op);
+  if (kind == OpKind::kFilter) return check_filter_sizes(op);
   require(op.taps == 1 && op.dilation == 1, "taps of another operation");
   if (kind != OpKind::kRecurrent) {
     return require(op.in_channels == 0, "input channels of another operation");
@@ -147,6 +162,11 @@ void check_op_sizes(const PlanOp& op) {
           "an activation of another operation");
   const auto rows = std::int64_t{op.in_channels} + op.out_channels;
   require(rows * 4 * op.out_channels <= kMaxParameters, "more parameters than the limit");
+}
+
+// Whether an output sample reads more than its own place in the input.
+bool reads_columns(OpKind kind) {
+  return kind == OpKind::kConv || kind == OpKind::kRecurrent || kind == OpKind::kFilter;
 }
 
 // `line_of(i)` gives line i. An operand lies inside its line, and so does the history it reads.
@@ -165,9 +185,8 @@ void check_operands(const PlanOp& op, std::uint32_t line_count, const LineOf& li
   };
   const auto kind = static_cast<OpKind>(op.kind);
   const bool is_conv = kind == OpKind::kConv;
-  const bool mixes_channels = is_conv || kind == OpKind::kRecurrent;
-  check(op.a, mixes_channels ? op.in_channels : op.out_channels, is_conv ? op.history_samples() : 0,
-        "operand a");
+  const bool mixes_channels = reads_columns(kind);
+  check(op.a, mixes_channels ? op.in_channels : op.out_channels, op.history_samples(), "operand a");
   check(op.output, op.out_channels, 0, "an output");
   // Rows of the input are read while others of the output are written already.
   require(!mixes_channels || op.a.line != op.output.line, "channels mixed in place");
@@ -178,7 +197,7 @@ void check_operands(const PlanOp& op, std::uint32_t line_count, const LineOf& li
 }
 
 PlanOp sizes_of(const Op& op) {
-  const bool mixes_channels = op.kind == OpKind::kConv || op.kind == OpKind::kRecurrent;
+  const bool mixes_channels = reads_columns(op.kind);
   PlanOp out{};
   out.kind = static_cast<std::uint32_t>(op.kind);
   out.activation = static_cast<std::uint32_t>(op.activation);
@@ -201,9 +220,10 @@ std::vector<PlanLine> lines_of(const Program& program) {
     lines[i].channels = static_cast<std::uint32_t>(program.line_channels[i]);
   }
   for (const Op& op : program.ops) {
-    if (op.kind != OpKind::kConv || op.a.line >= lines.size()) continue;
+    const bool has_taps = op.kind == OpKind::kConv || op.kind == OpKind::kFilter;
+    if (!has_taps || op.a.line >= lines.size()) continue;
     std::uint32_t& history = lines[op.a.line].history;
-    history = std::max(history, static_cast<std::uint32_t>(op.history_samples()));
+    history = std::max(history, static_cast<std::uint32_t>(op.line_history_samples()));
   }
   return lines;
 }
@@ -253,6 +273,10 @@ void pack_op(const Op& op, const PlanOp& placed, std::byte* plan) {
     pack_weights({op.weight.data(), op.out_channels, op.in_channels, op.taps, op.in_channels * taps,
                   taps, 1},
                  floats(placed.weights_offset));
+    std::copy(op.bias.begin(), op.bias.end(), floats(placed.bias_offset));
+  }
+  if (op.kind == OpKind::kFilter) {
+    pack_filter(op.weight, floats(placed.weights_offset));
     std::copy(op.bias.begin(), op.bias.end(), floats(placed.bias_offset));
   }
   if (!op.params.empty()) {
@@ -306,6 +330,7 @@ std::int64_t PlanView::multiply_adds_per_sample() const {
     const std::int64_t ins = operation.in_channels, outs = operation.out_channels;
     if (kind == OpKind::kConv) total += ins * outs * operation.taps;
     if (kind == OpKind::kRecurrent) total += (ins + outs) * 4 * outs;
+    if (kind == OpKind::kFilter) total += FilterLayout(operation.taps).multiply_adds_per_sample();
   }
   return total;
 }
@@ -346,6 +371,7 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
     ops[i].step = options.steps[i];
   }
   header.grid_samples = grid_of(ops);
+  header.alignment_samples = alignment_of(ops);
   header.reach = reach_of(header, lines, ops);
   assign_groups(header, ops, lines);
 

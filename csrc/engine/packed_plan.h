@@ -35,7 +35,10 @@ struct PlanHeader {
   std::uint32_t stretch_samples;  // samples a line takes before its history is moved back
   std::uint64_t receptive_field;  // 0: recurrent, it depends on everything before
   std::uint32_t grid_samples;     // 1: a stream runs in blocks of any length
-  std::uint32_t reserved[13];
+  // Streams that start a whole number of these samples apart give the same bits: a multiple of the
+  // grid, and of the blocks of long filters.
+  std::uint32_t alignment_samples;
+  std::uint32_t reserved[12];
   // The bits of an output sample follow from this many samples before its grid and from the grid;
   // more than the receptive field says where a transform spreads its rounding over a block.
   std::uint64_t reach;
@@ -58,13 +61,17 @@ struct PlanOp {
   std::uint32_t in_channels, out_channels, taps, dilation;
   Operand a, b, c, output;
   std::uint64_t weights_offset, bias_offset, params_offset;  // in the plan, bytes; 0 = none
-  std::uint64_t cell_offset;  // of a recurrent layer's state in the state, bytes; 0 = none
+  std::uint64_t cell_offset;  // of the state of a recurrent layer or a filter in the state, bytes
   // Samples it takes at once, whole vectors, so that the slack that kernels write after the samples
   // is never a sample of the next step; 0: any, in pieces of block_samples.
   std::uint32_t step;
   std::uint32_t reserved;
 
-  std::uint32_t history_samples() const { return (taps - 1) * dilation; }
+  // What it reads of its line; a filter keeps the rest of its past itself.
+  std::uint32_t history_samples() const {
+    return kind == static_cast<std::uint32_t>(OpKind::kFilter) ? kFilterHeadTaps - 1
+                                                               : (taps - 1) * dilation;
+  }
 };
 
 // A checked view of plan bytes that somebody else owns. Making one reads the header and the
@@ -97,8 +104,10 @@ class PlanView {
   // Whether a stream runs in whole grids only, and how long they are.
   bool has_grid() const { return header().grid_samples > 1; }
   std::size_t grid_samples() const { return header().grid_samples; }
-  // After so many samples, whole grids, the state holds nothing of what came before.
-  std::size_t warm_up_samples() const { return round_up(header().reach, grid_samples()); }
+  std::size_t alignment_samples() const { return header().alignment_samples; }
+  // After so many samples, a whole number of alignments, the state of what is not recurrent holds
+  // nothing of what came before.
+  std::size_t warm_up_samples() const { return round_up(header().reach, alignment_samples()); }
 
  private:
   const std::byte* bytes_;

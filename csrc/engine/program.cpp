@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "engine/filter.h"
 
 namespace fxfast {
 namespace {
@@ -61,6 +62,21 @@ void validate_recurrent(const Op& op, const std::string& name) {
   require_finite(op.bias, name + ".bias");
 }
 
+void validate_filter(const Op& op, const std::string& name) {
+  require(op.in_channels == 1, name + ".in_channels", "1", op.in_channels);
+  require(op.out_channels == 1, name + ".out_channels", "1", op.out_channels);
+  require(op.dilation == 1, name + ".dilation", "1", op.dilation);
+  require(op.activation == Activation::kNone, name + ".activation", "none",
+          static_cast<std::int64_t>(op.activation));
+  require(op.taps > kFilterHeadTaps && op.taps <= kMaxReceptiveField, name + ".taps",
+          std::to_string(kFilterHeadTaps + 1) + " to " + std::to_string(kMaxReceptiveField),
+          op.taps);
+  require_size(op.weight, op.taps, name + ".weight");
+  if (!op.bias.empty()) require_size(op.bias, 1, name + ".bias");
+  require_finite(op.weight, name + ".weight");
+  require_finite(op.bias, name + ".bias");
+}
+
 void validate_op(const Op& op, const std::string& name) {
   require(static_cast<std::uint32_t>(op.kind) < kOpKindCount, name + ".kind", "a known operation",
           static_cast<std::int64_t>(op.kind));
@@ -71,6 +87,7 @@ void validate_op(const Op& op, const std::string& name) {
           "a known combination", static_cast<std::int64_t>(op.combine));
   if (op.kind == OpKind::kConv) validate_conv(op, name);
   if (op.kind == OpKind::kRecurrent) validate_recurrent(op, name);
+  if (op.kind == OpKind::kFilter) validate_filter(op, name);
   require_size(op.params,
                op.kind == OpKind::kRecurrent ? 2 * op.out_channels
                                              : activation_params(op.activation, op.out_channels),

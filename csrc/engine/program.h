@@ -13,8 +13,18 @@
 
 namespace fxfast {
 
-enum class OpKind : std::uint32_t { kConv = 0, kActivate = 1, kCombine = 2, kRecurrent = 3 };
-constexpr std::uint32_t kOpKindCount = 4;
+enum class OpKind : std::uint32_t {
+  kConv = 0,
+  kActivate = 1,
+  kCombine = 2,
+  kRecurrent = 3,
+  kFilter = 4
+};
+constexpr std::uint32_t kOpKindCount = 5;
+
+// A filter of one channel and many taps has so many of them on its line; the past of the others it
+// keeps itself (filter.h).
+constexpr int kFilterHeadTaps = kGroupBins;
 
 // Channels of a line, from `first` on; how many follows from the operation.
 struct Operand {
@@ -32,18 +42,22 @@ struct Op {
   Operand b{kNoLine, 0};                      // kConv: added to the sums, or none; kCombine
   Operand c{kNoLine, 0};                      // kCombine, where it reads c
   Operand output;
-  int in_channels = 0;  // kConv, kRecurrent
+  int in_channels = 0;  // kConv, kRecurrent, kFilter
   int out_channels = 0;
-  int taps = 1;      // kConv
+  int taps = 1;      // kConv; kFilter: more than kFilterHeadTaps
   int dilation = 1;  // kConv
-  // kConv: [out][in][tap], tap 0 is the oldest sample.
+  // kConv, kFilter: [out][in][tap], tap 0 is the oldest sample.
   // kRecurrent: [in + out][4][out], the rows of x and then of h, the gates as in kernel_table.h.
   std::vector<float> weight;
-  std::vector<float> bias;  // kConv: [out], or empty; kRecurrent: [4][out]
+  std::vector<float> bias;  // kConv, kFilter: [out], or empty; kRecurrent: [4][out]
   // activation_params(activation, out_channels) values; kRecurrent: h and c before any sound.
   std::vector<float> params;
 
   std::int64_t history_samples() const { return std::int64_t{taps - 1} * dilation; }
+  // Of those, what it reads of its line.
+  std::int64_t line_history_samples() const {
+    return kind == OpKind::kFilter ? kFilterHeadTaps - 1 : history_samples();
+  }
 };
 
 struct Program {

@@ -33,7 +33,7 @@ void render_array(const PlanView& plan, const KernelTable& kernels, const std::b
   const auto threads = static_cast<std::size_t>(pool.threads());
   const std::size_t segments = segments_per_row(plan, threads, streams, samples);
   const std::size_t segment_samples =
-      round_up((samples + segments - 1) / segments, plan.grid_samples());
+      round_up((samples + segments - 1) / segments, plan.alignment_samples());
   const std::size_t items = streams * segments;
 
   std::vector<AlignedBuffer> states;

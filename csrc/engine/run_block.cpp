@@ -6,6 +6,8 @@
 #include <xmmintrin.h>
 #endif
 
+#include "engine/filter.h"
+
 namespace fxfast {
 namespace {
 
@@ -92,6 +94,7 @@ class Pass {
         case OpKind::kActivate: activate(op); break;
         case OpKind::kCombine: combine(op); break;
         case OpKind::kRecurrent: i += recurrent(i); continue;
+        case OpKind::kFilter: filter(op); break;
       }
       ++i;
     }
@@ -147,6 +150,12 @@ class Pass {
             static_cast<int>(op.out_channels),
             samples_,
             static_cast<Cell>(op.cell)};
+  }
+
+  void filter(const PlanOp& op) const noexcept {
+    run_filter(kernels_, {rows(op.a), rows(op.output), plan_.floats(op.weights_offset),
+                          plan_.floats(op.bias_offset), line_at(state_, op.cell_offset),
+                          std::int64_t{op.taps}, samples_});
   }
 
   // Runs the recurrent layers from operation `first` on of which each reads the one before, and

@@ -18,7 +18,7 @@ constexpr std::int64_t kLongestSilence = 1 << 18;
 void set_initial_cells(const PlanView& plan, std::byte* state) noexcept {
   for (std::size_t i = 0; i < plan.op_count(); ++i) {
     const PlanOp& op = plan.op(i);
-    if (op.cell_offset == 0) continue;
+    if (op.kind != static_cast<std::uint32_t>(OpKind::kRecurrent)) continue;
     const auto floats = static_cast<std::size_t>(cell_state_floats(op.out_channels));
     std::memcpy(state + op.cell_offset, plan.floats(op.params_offset), floats * sizeof(float));
   }
@@ -28,7 +28,7 @@ std::uint64_t hash_of_cells(const PlanView& plan, const std::byte* state) noexce
   std::uint64_t hash = 1;
   for (std::size_t i = 0; i < plan.op_count(); ++i) {
     const PlanOp& op = plan.op(i);
-    if (op.cell_offset == 0) continue;
+    if (op.kind != static_cast<std::uint32_t>(OpKind::kRecurrent)) continue;
     const auto floats = static_cast<std::size_t>(cell_state_floats(op.out_channels));
     for (std::size_t f = 0; f < floats; ++f) {
       std::uint32_t bits;
@@ -55,16 +55,18 @@ void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state) 
     // Then no history holds anything of the start any more.
     return play_silence(plan, kernels, state, static_cast<std::int64_t>(plan.warm_up_samples()));
   }
-  std::int64_t histories = 0;
+  auto histories = static_cast<std::int64_t>(plan.warm_up_samples());
   for (std::size_t l = 0; l < plan.line_count(); ++l) histories += plan.line(l).history;
   play_silence(plan, kernels, state, histories);
   std::uint64_t before = 0;
   for (std::int64_t played = 0; played < kLongestSilence; played += kSilenceBetweenLooks) {
     play_silence(plan, kernels, state, kSilenceBetweenLooks);
     const std::uint64_t now = hash_of_cells(plan, state);
-    if (now == before) return;
+    if (now == before) break;
     before = now;
   }
+  // A filter remembers the layers before it as they were on the way.
+  if (plan.alignment_samples() > 1) play_silence(plan, kernels, state, histories);
 }
 
 void check_state(const PlanView& plan, const std::byte* state, std::size_t bytes) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "engine/filter.h"
 
 namespace fxfast {
 namespace {
@@ -21,19 +22,41 @@ void for_each_line(const PlanOp& op, const Visit& visit) {
   }
 }
 
+bool is_filter(const PlanOp& op) { return op.kind == static_cast<std::uint32_t>(OpKind::kFilter); }
+
+std::uint64_t common_multiple(std::uint64_t a, std::uint64_t b) {
+  const std::uint64_t multiple = std::lcm(a, b);
+  if (multiple > kMaxGridSamples) {
+    throw ModelError("grid: expected at most " + std::to_string(kMaxGridSamples) +
+                     " samples, got " + std::to_string(multiple));
+  }
+  return multiple;
+}
+
+std::uint64_t reach_of(const PlanOp& op) {
+  if (is_filter(op)) return static_cast<std::uint64_t>(FilterLayout(op.taps).reach_samples());
+  return op.history_samples() + (op.step > 0 ? op.step - 1 : 0);
+}
+
 }  // namespace
 
-std::uint32_t grid_of(const std::vector<PlanOp>& ops) {
+std::uint32_t grid_of(std::span<const PlanOp> ops) {
   std::uint64_t grid = 1;
   for (const PlanOp& op : ops) {
     require(op.step % kMaxVectorFloats == 0, "a step that is no multiple of a vector");
-    if (op.step > 0) grid = std::lcm(grid, std::uint64_t{op.step});
-    if (grid > kMaxGridSamples) {
-      throw ModelError("grid: expected at most " + std::to_string(kMaxGridSamples) +
-                       " samples, got " + std::to_string(grid));
-    }
+    if (op.step > 0) grid = common_multiple(grid, op.step);
   }
   return static_cast<std::uint32_t>(grid);
+}
+
+std::uint32_t alignment_of(std::span<const PlanOp> ops) {
+  std::uint64_t alignment = grid_of(ops);
+  for (const PlanOp& op : ops) {
+    if (!is_filter(op)) continue;
+    const int block = FilterLayout(op.taps).grid_samples();
+    alignment = common_multiple(alignment, static_cast<std::uint64_t>(block));
+  }
+  return static_cast<std::uint32_t>(alignment);
 }
 
 std::uint64_t reach_of(const PlanHeader& header, const std::vector<PlanLine>& lines,
@@ -44,8 +67,7 @@ std::uint64_t reach_of(const PlanHeader& header, const std::vector<PlanLine>& li
     for (const Operand& operand : {op.a, op.b, op.c}) {
       if (operand.line != kNoLine) longest = std::max(longest, reach[operand.line]);
     }
-    if (op.step > 0) longest += op.step - 1;
-    longest += op.history_samples();
+    longest += reach_of(op);
     reach[op.output.line] = std::max(reach[op.output.line], longest);
   }
   return reach[header.output_line];
@@ -80,7 +102,7 @@ void check_groups(const PlanView& plan) {
   std::uint64_t most = 0;
   for (std::size_t i = 0; i < plan.op_count(); ++i) {
     const PlanOp& op = plan.op(i);
-    most += std::uint64_t{op.step} + op.history_samples();
+    most += reach_of(op);
     if (i > 0 && op.step != plan.op(i - 1).step) ++group;
     require(op.step == 0 || (grid > 1 && grid % op.step == 0 && op.step % kMaxVectorFloats == 0),
             "a step off the grid");
@@ -90,6 +112,8 @@ void check_groups(const PlanView& plan) {
     });
   }
   require(plan.header().reach <= most, "a reach beyond its operations");
+  require(plan.header().alignment_samples == alignment_of({&plan.op(0), plan.op_count()}),
+          "another alignment");
 }
 
 }  // namespace fxfast

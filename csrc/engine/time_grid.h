@@ -1,6 +1,7 @@
 // The grid of a plan in absolute time, the groups of its operations, and which lines cross them.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "engine/packed_plan.h"
@@ -9,7 +10,10 @@ namespace fxfast {
 
 // The smallest common multiple of all steps; 1 where no operation has one. Throws ModelError when
 // it passes kMaxGridSamples.
-std::uint32_t grid_of(const std::vector<PlanOp>& ops);
+std::uint32_t grid_of(std::span<const PlanOp> ops);
+
+// PlanHeader::alignment_samples. Throws as grid_of does.
+std::uint32_t alignment_of(std::span<const PlanOp> ops);
 
 // PlanHeader::reach: an operation with a step looks back from the start of its step.
 std::uint64_t reach_of(const PlanHeader& header, const std::vector<PlanLine>& lines,

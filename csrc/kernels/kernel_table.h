@@ -157,6 +157,57 @@ struct WeightGradTask {
   int samples;
 };
 
+// Long filters of one channel, by blocks of B = 64 * 2^n samples in the frequency domain.
+//
+// Two blocks in a row, x = older + z^B newer, become the complex polynomial older + i newer modulo
+// z^B - i, which is the real one modulo z^2B + 1: of a product with a response shorter than B, the
+// imaginary part is the newer block, filtered. A transform splits the modulus z^2m - c^2 into
+// z^m - c and z^m + c until it has B factors; so it takes no reordering, and no step from half a
+// complex spectrum to a real one. Its inverse goes the same way back, times B.
+//
+// Complex arrays are in chunks of kChunk real parts, then as many imaginary ones. Spectra are in
+// groups of kGroupBins factors; the one that the splits b, k, l (four ways each) lead to inside a
+// group stands at 16 l + 4 b + k, where four-way splits across vectors leave it. Of several
+// spectra, those of one group stand together: [group][spectrum][kGroupFloats].
+//
+// Twiddles: c of every split s of block b, complex numbers at 2^s - 1 + b, while blocks are
+// longer than kChunk (B / 16 - 1 of them); then, from spectrum_twiddle_floats() on, for each group
+// c of its last four splits, real and imaginary parts of kChunk lanes: of blocks of 16 (each value
+// four times), of the even blocks of 8, of the blocks of 4, of the even blocks of 2. The odd ones
+// have i times the c of the even one before.
+constexpr int kChunk = 16;
+constexpr int kGroupBins = 64;
+constexpr int kGroupFloats = 2 * kGroupBins;
+constexpr std::ptrdiff_t spectrum_twiddle_floats(std::ptrdiff_t bins) {
+  return (bins / 8 + kChunk - 1) / kChunk * kChunk;
+}
+
+// sum = sum_{p = 1 ..< partitions} spectra[(newest + p) % partitions] * response[p] of one group.
+struct SpectrumSumTask {
+  const float* spectra;   // [partitions][kGroupFloats]
+  const float* response;  // [partitions][kGroupFloats]
+  float* sum;             // [kGroupFloats]
+  int partitions;
+  int newest;
+};
+
+// The spectrum of (older, newer) becomes number `newest` of the spectra, and
+//   output[t] = add[t] + (imaginary part of the inverse of sum + spectrum * response[0])[t].
+struct SpectrumBlockTask {
+  const float* older;  // [bins]
+  const float* newer;  // [bins]
+  const float* twiddles;
+  const float* response;  // [bins / kGroupBins][partitions][kGroupFloats], times 1 / bins
+  const float* sums;      // [2 * bins]
+  const float* add;       // [bins], or nullptr for none
+  float* spectra;         // [bins / kGroupBins][partitions][kGroupFloats]
+  float* work;            // [2 * bins]
+  float* output;          // [bins]
+  int bins;
+  int partitions;
+  int newest;
+};
+
 enum class Requires { kNone, kX86_64_v3, kX86_64_v4 };
 
 struct KernelTable {
@@ -175,6 +226,8 @@ struct KernelTable {
   // Runs `rounds` rounds of independent multiply-adds in registers; returns how many
   // floating-point operations that were (a multiply-add counts two). For measuring the peak.
   double (*multiply_add_burst)(std::int64_t rounds) noexcept;
+  void (*spectrum_sum)(const SpectrumSumTask& task) noexcept;
+  void (*spectrum_block)(const SpectrumBlockTask& task) noexcept;
 };
 
 const KernelTable& avx512_kernels();

@@ -12,15 +12,24 @@ namespace {
 #include "kernels/kernels_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/rows_body.inl"
+#include "kernels/spectrum_body.inl"
+#include "kernels/spectrum_filter_body.inl"
 #include "kernels/weight_grad_body.inl"
 
 }  // namespace
 
 const KernelTable& portable_kernels() {
-  static constexpr KernelTable table = {
-      "portable",          Requires::kNone,       FXFAST_VECTOR_FLOATS,
-      portable::conv,      portable::activate,    portable::combine,
-      portable::recurrent, portable::weight_grad, portable::multiply_add_burst};
+  static constexpr KernelTable table = {"portable",
+                                        Requires::kNone,
+                                        FXFAST_VECTOR_FLOATS,
+                                        portable::conv,
+                                        portable::activate,
+                                        portable::combine,
+                                        portable::recurrent,
+                                        portable::weight_grad,
+                                        portable::multiply_add_burst,
+                                        portable::spectrum_sum,
+                                        portable::spectrum_block};
   return table;
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/kernel_table.h"
+#include "kernels/reference_spectrum.h"
 
 namespace fxfast {
 namespace {
@@ -178,9 +179,17 @@ double multiply_add_burst(std::int64_t rounds) noexcept {
 }  // namespace
 
 const KernelTable& reference_kernels() {
-  static constexpr KernelTable table = {"reference", Requires::kNone, 1,
-                                        conv,        activate,        combine,
-                                        recurrent,   weight_grad,     multiply_add_burst};
+  static constexpr KernelTable table = {"reference",
+                                        Requires::kNone,
+                                        1,
+                                        conv,
+                                        activate,
+                                        combine,
+                                        recurrent,
+                                        weight_grad,
+                                        multiply_add_burst,
+                                        reference::spectrum_sum,
+                                        reference::spectrum_block};
   return table;
 }
 

@@ -164,4 +164,16 @@ inline fxfast::Program recurrent_graph(fxfast::Cell cell, int units) {
   return program;
 }
 
+// A long filter with a bias; with `around`, between two convolutions.
+inline fxfast::Program filter_graph(int taps, bool around = false) {
+  using fxfast::Activation;
+  Noise noise(31);
+  fxfast::Op filter = conv(noise, 1, 1, taps, 1, Activation::kNone);
+  filter.kind = fxfast::OpKind::kFilter;
+  if (!around) return stack({filter});
+  return stack({conv(noise, 1, 1, 5, 3, Activation::kTanh), filter,
+                conv(noise, 1, 3, 2, 1, Activation::kTanh),
+                conv(noise, 3, 1, 1, 1, Activation::kNone)});
+}
+
 }  // namespace testing

@@ -101,6 +101,7 @@ TEST(damaged_plans_are_refused) {
   CHECK(refused_changes(testing::small_graph(true)) > 400);
   CHECK(refused_changes(testing::gated_graph()) > 600);
   CHECK(refused_changes(testing::recurrent_graph(Cell::kGru, 3)) > 300);
+  CHECK(refused_changes(testing::filter_graph(100, true)) > 500);
   const AlignedBuffer plan = pack_plan(testing::small_graph());
   for (std::size_t size : {std::size_t{0}, std::size_t{8}, sizeof(PlanHeader), plan.size() - 1}) {
     CHECK_THROWS(PlanView(plan.data(), size), ModelError, "plan:");

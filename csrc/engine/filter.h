@@ -1,0 +1,63 @@
+// Long FIR filters of one channel without latency: the first taps directly, the others by blocks
+// in the frequency domain (Gardner 1995), each level in longer blocks than the one before.
+//
+// A level of blocks of B samples has the taps from B on: when the stream, counted from its start,
+// has a whole number of such blocks, what those taps make of them is the level's share of the next
+// B outputs. So every sum is made at a fixed place of the stream, whatever the split into calls.
+// Products with spectra of earlier blocks are made one group of bins for each kGroupBins samples;
+// at the end of a block only one transform there and one back are left.
+//
+// Packed: the first taps, the oldest first | per level: twiddles, response.
+// State: FilterPosition | the newest input | per level: pending output, sums, spectra | work.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "engine/program.h"
+#include "kernels/kernel_table.h"
+
+namespace fxfast {
+
+constexpr int kMaxFilterLevels = 4;
+
+struct FilterLevel {
+  int bins = 0;  // and samples of a block
+  int partitions = 0;
+  std::size_t twiddles = 0, response = 0;          // in the packed weights, floats
+  std::size_t pending = 0, sums = 0, spectra = 0;  // in the state, floats
+};
+
+// What follows from the number of taps, more than kFilterHeadTaps.
+struct FilterLayout {
+  explicit FilterLayout(std::int64_t taps) noexcept;
+
+  // Bits are the same for streams that start a whole number of these apart.
+  int grid_samples() const { return levels[level_count - 1].bins; }
+  // The oldest sample that any spectrum of a sum holds.
+  std::int64_t reach_samples() const;
+  std::int64_t multiply_adds_per_sample() const;
+
+  FilterLevel levels[kMaxFilterLevels];
+  int level_count = 0;
+  std::size_t packed_floats = 0;
+  std::size_t state_floats = 0;
+  std::size_t input = 0, work = 0;  // in the state, floats
+};
+
+// Writes packed_floats floats from `weight`, the oldest tap first.
+void pack_filter(const std::vector<float>& weight, float* packed);
+
+struct FilterTask {
+  const float* input;  // after kFilterHeadTaps - 1 samples of history
+  float* output;
+  const float* packed;
+  const float* bias;
+  float* state;  // zero before the first sample
+  std::int64_t taps;
+  int samples;
+};
+void run_filter(const KernelTable& kernels, const FilterTask& task) noexcept;
+
+}  // namespace fxfast

@@ -1,0 +1,309 @@
+// Transforms for long filters (kernel_table.h), in steps. Included after kernels_body.inl, inside
+// namespace fxfast, once per instruction set.
+//
+// All splits of blocks longer than a vector are plain vector operations with one twiddle for the
+// whole block. For the last four, groups of kGroupBins are transposed in registers, so that those
+// are plain too, with a twiddle for every lane.
+
+namespace FXFAST_ISA_NAMESPACE {
+
+struct ComplexVec {
+  Vec re, im;
+};
+
+static FXFAST_INLINE ComplexVec times(ComplexVec a, ComplexVec w) {
+  return {a.re * w.re - a.im * w.im, a.re * w.im + a.im * w.re};
+}
+static FXFAST_INLINE ComplexVec times_conjugate(ComplexVec a, ComplexVec w) {
+  return {a.re * w.re + a.im * w.im, a.im * w.re - a.re * w.im};
+}
+
+// (a, b) becomes a + c b, a - c b with c = w, or with c = i w.
+static FXFAST_INLINE void split(ComplexVec& a, ComplexVec& b, ComplexVec w) {
+  const ComplexVec t = times(b, w);
+  b = {a.re - t.re, a.im - t.im};
+  a = {a.re + t.re, a.im + t.im};
+}
+static FXFAST_INLINE void split_i(ComplexVec& a, ComplexVec& b, ComplexVec w) {
+  const ComplexVec t = times(b, w);
+  b = {a.re + t.im, a.im - t.re};
+  a = {a.re - t.im, a.im + t.re};
+}
+
+// The way back, times two.
+static FXFAST_INLINE void join(ComplexVec& a, ComplexVec& b, ComplexVec w) {
+  const ComplexVec d = {a.re - b.re, a.im - b.im};
+  a = {a.re + b.re, a.im + b.im};
+  b = times_conjugate(d, w);
+}
+static FXFAST_INLINE void join_i(ComplexVec& a, ComplexVec& b, ComplexVec w) {
+  const ComplexVec d = {a.im - b.im, b.re - a.re};
+  a = {a.re + b.re, a.im + b.im};
+  b = times_conjugate(d, w);
+}
+
+// The twiddles of up to three splits in a row of one block: of the block, of its halves (the
+// second has i times the first), of its quarters 0 and 2 (1 and 3 have i times those).
+struct Twiddles {
+  ComplexVec block, half, quarter0, quarter2;
+};
+
+template <int kSplits>
+static FXFAST_INLINE void split_all(ComplexVec (&x)[1 << kSplits], const Twiddles& w) {
+  constexpr int kHalf = 1 << (kSplits - 1);
+#pragma GCC unroll 4
+  for (int i = 0; i < kHalf; ++i) split(x[i], x[i + kHalf], w.block);
+  if constexpr (kSplits >= 2) {
+    constexpr int kQuarter = kHalf / 2;
+#pragma GCC unroll 2
+    for (int i = 0; i < kQuarter; ++i) {
+      split(x[i], x[i + kQuarter], w.half);
+      split_i(x[kHalf + i], x[kHalf + i + kQuarter], w.half);
+    }
+  }
+  if constexpr (kSplits == 3) {
+    split(x[0], x[1], w.quarter0);
+    split_i(x[2], x[3], w.quarter0);
+    split(x[4], x[5], w.quarter2);
+    split_i(x[6], x[7], w.quarter2);
+  }
+}
+
+template <int kSplits>
+static FXFAST_INLINE void join_all(ComplexVec (&x)[1 << kSplits], const Twiddles& w) {
+  constexpr int kHalf = 1 << (kSplits - 1);
+  if constexpr (kSplits == 3) {
+    join(x[0], x[1], w.quarter0);
+    join_i(x[2], x[3], w.quarter0);
+    join(x[4], x[5], w.quarter2);
+    join_i(x[6], x[7], w.quarter2);
+  }
+  if constexpr (kSplits >= 2) {
+    constexpr int kQuarter = kHalf / 2;
+#pragma GCC unroll 2
+    for (int i = 0; i < kQuarter; ++i) {
+      join(x[i], x[i + kQuarter], w.half);
+      join_i(x[kHalf + i], x[kHalf + i + kQuarter], w.half);
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < kHalf; ++i) join(x[i], x[i + kHalf], w.block);
+}
+
+template <int kSplits>
+static FXFAST_INLINE Twiddles block_twiddles(const float* twiddles, int split, int block) {
+  const auto at = [twiddles](int s, int b) -> ComplexVec {
+    const float* w = twiddles + 2 * ((std::ptrdiff_t{1} << s) - 1 + b);
+    return {broadcast(w[0]), broadcast(w[1])};
+  };
+  Twiddles w = {};
+  w.block = at(split, block);
+  if constexpr (kSplits >= 2) w.half = at(split + 1, 2 * block);
+  if constexpr (kSplits == 3) {
+    w.quarter0 = at(split + 2, 4 * block);
+    w.quarter2 = at(split + 2, 4 * block + 2);
+  }
+  return w;
+}
+
+// --- where passes read and write: element n is a multiple of kVec --------------------------------
+
+static FXFAST_INLINE std::ptrdiff_t place(std::ptrdiff_t n) {
+  return n / kChunk * (2 * kChunk) + n % kChunk;
+}
+
+struct Chunks {
+  float* z;
+  FXFAST_INLINE ComplexVec at(std::ptrdiff_t n) const {
+    return {load(z + place(n)), load(z + place(n) + kChunk)};
+  }
+  FXFAST_INLINE void put(std::ptrdiff_t n, ComplexVec v) const {
+    store(z + place(n), v.re);
+    store(z + place(n) + kChunk, v.im);
+  }
+};
+struct TwoBlocks {
+  const float* older;
+  const float* newer;
+  FXFAST_INLINE ComplexVec at(std::ptrdiff_t n) const { return {load(older + n), load(newer + n)}; }
+};
+struct Filtered {
+  const float* add;
+  float* output;
+  FXFAST_INLINE void put(std::ptrdiff_t n, ComplexVec v) const {
+    store(output + n, add == nullptr ? v.im : v.im + load(add + n));
+  }
+};
+
+// `kSplits` splits of all blocks that `splits` splits have left.
+template <int kSplits, typename Source>
+void forward_pass(const Source& source, float* work, const float* twiddles, int bins, int splits) {
+  const std::ptrdiff_t m = bins >> (splits + kSplits);
+  const Chunks out{work};
+  for (int block = 0; block < 1 << splits; ++block) {
+    const Twiddles w = block_twiddles<kSplits>(twiddles, splits, block);
+    const std::ptrdiff_t first = (m << kSplits) * block;
+    for (std::ptrdiff_t j = first; j < first + m; j += kVec) {
+      ComplexVec x[1 << kSplits];
+#pragma GCC unroll 8
+      for (int i = 0; i < 1 << kSplits; ++i) x[i] = source.at(j + i * m);
+      split_all<kSplits>(x, w);
+#pragma GCC unroll 8
+      for (int i = 0; i < 1 << kSplits; ++i) out.put(j + i * m, x[i]);
+    }
+  }
+}
+
+template <int kSplits, typename Sink>
+void inverse_pass(float* work, const Sink& sink, const float* twiddles, int bins, int splits) {
+  const std::ptrdiff_t m = bins >> (splits + kSplits);
+  const Chunks in{work};
+  for (int block = 0; block < 1 << splits; ++block) {
+    const Twiddles w = block_twiddles<kSplits>(twiddles, splits, block);
+    const std::ptrdiff_t first = (m << kSplits) * block;
+    for (std::ptrdiff_t j = first; j < first + m; j += kVec) {
+      ComplexVec x[1 << kSplits];
+#pragma GCC unroll 8
+      for (int i = 0; i < 1 << kSplits; ++i) x[i] = in.at(j + i * m);
+      join_all<kSplits>(x, w);
+#pragma GCC unroll 8
+      for (int i = 0; i < 1 << kSplits; ++i) sink.put(j + i * m, x[i]);
+    }
+  }
+}
+
+// --- the last splits, in groups ------------------------------------------------------------------
+
+// With whole groups in registers, the first two splits of a group go with its last four.
+constexpr bool kWholeGroups = kVec == kChunk;
+constexpr int kUnits = kVec / 4;  // four lanes are a unit
+
+#if FXFAST_VECTOR_FLOATS == 16
+#define FXFAST_SHUFFLE(a, b, p, q, r, s)                                                          \
+  __builtin_shufflevector(a, b, p, q, r, s, (p) + 4, (q) + 4, (r) + 4, (s) + 4, (p) + 8, (q) + 8, \
+                          (r) + 8, (s) + 8, (p) + 12, (q) + 12, (r) + 12, (s) + 12)
+#elif FXFAST_VECTOR_FLOATS == 8
+#define FXFAST_SHUFFLE(a, b, p, q, r, s) \
+  __builtin_shufflevector(a, b, p, q, r, s, (p) + 4, (q) + 4, (r) + 4, (s) + 4)
+#else
+#define FXFAST_SHUFFLE(a, b, p, q, r, s) __builtin_shufflevector(a, b, p, q, r, s)
+#endif
+
+// Lane k of vector l of every unit goes to lane l of vector k.
+static FXFAST_INLINE void transpose_lanes(Vec& v0, Vec& v1, Vec& v2, Vec& v3) {
+  const Vec a = FXFAST_SHUFFLE(v0, v1, 0, kVec, 1, kVec + 1);
+  const Vec b = FXFAST_SHUFFLE(v0, v1, 2, kVec + 2, 3, kVec + 3);
+  const Vec c = FXFAST_SHUFFLE(v2, v3, 0, kVec, 1, kVec + 1);
+  const Vec d = FXFAST_SHUFFLE(v2, v3, 2, kVec + 2, 3, kVec + 3);
+  v0 = FXFAST_SHUFFLE(a, c, 0, 1, kVec, kVec + 1);
+  v1 = FXFAST_SHUFFLE(a, c, 2, 3, kVec + 2, kVec + 3);
+  v2 = FXFAST_SHUFFLE(b, d, 0, 1, kVec, kVec + 1);
+  v3 = FXFAST_SHUFFLE(b, d, 2, 3, kVec + 2, kVec + 3);
+}
+#undef FXFAST_SHUFFLE
+
+// Unit u of vector v goes to unit v of vector u, among as many vectors as there are units.
+static FXFAST_INLINE void transpose_units(Vec& v0, Vec& v1, Vec& v2, Vec& v3) {
+#if FXFAST_VECTOR_FLOATS == 16
+#define FXFAST_UNITS(a, b, p, q, r, s)                                                         \
+  __builtin_shufflevector(a, b, 4 * p, 4 * p + 1, 4 * p + 2, 4 * p + 3, 4 * q, 4 * q + 1,      \
+                          4 * q + 2, 4 * q + 3, 4 * r, 4 * r + 1, 4 * r + 2, 4 * r + 3, 4 * s, \
+                          4 * s + 1, 4 * s + 2, 4 * s + 3)
+  const Vec a = FXFAST_UNITS(v0, v1, 0, 2, 4, 6);
+  const Vec b = FXFAST_UNITS(v0, v1, 1, 3, 5, 7);
+  const Vec c = FXFAST_UNITS(v2, v3, 0, 2, 4, 6);
+  const Vec d = FXFAST_UNITS(v2, v3, 1, 3, 5, 7);
+  v0 = FXFAST_UNITS(a, c, 0, 2, 4, 6);
+  v1 = FXFAST_UNITS(b, d, 0, 2, 4, 6);
+  v2 = FXFAST_UNITS(a, c, 1, 3, 5, 7);
+  v3 = FXFAST_UNITS(b, d, 1, 3, 5, 7);
+#undef FXFAST_UNITS
+#elif FXFAST_VECTOR_FLOATS == 8
+  const Vec a = v0, b = v2;
+  v0 = __builtin_shufflevector(a, v1, 0, 1, 2, 3, 8, 9, 10, 11);
+  v1 = __builtin_shufflevector(a, v1, 4, 5, 6, 7, 12, 13, 14, 15);
+  v2 = __builtin_shufflevector(b, v3, 0, 1, 2, 3, 8, 9, 10, 11);
+  v3 = __builtin_shufflevector(b, v3, 4, 5, 6, 7, 12, 13, 14, 15);
+#else
+  (void)v0, (void)v1, (void)v2, (void)v3;
+#endif
+}
+
+static FXFAST_INLINE void transpose_lanes(ComplexVec (&x)[4]) {
+  transpose_lanes(x[0].re, x[1].re, x[2].re, x[3].re);
+  transpose_lanes(x[0].im, x[1].im, x[2].im, x[3].im);
+}
+static FXFAST_INLINE void transpose_units(ComplexVec (&x)[4]) {
+  transpose_units(x[0].re, x[1].re, x[2].re, x[3].re);
+  transpose_units(x[0].im, x[1].im, x[2].im, x[3].im);
+}
+
+// Of blocks `block` and on of a group, a unit each: which element vector i starts with, so that
+// the transpose of units leaves quarter i of every block in it.
+static FXFAST_INLINE int first_element(int block, int i) {
+  return (block + i % kUnits) * kChunk + i / kUnits * kVec;
+}
+
+// Two splits of blocks of 16, or two of blocks of 4, of the group.
+static FXFAST_INLINE Twiddles lane_twiddles(const float* of_splits, int block) {
+  const float* w = of_splits + 4 * block;
+  Twiddles twiddles = {};
+  twiddles.block = {load(w), load(w + kChunk)};
+  twiddles.half = {load(w + 2 * kChunk), load(w + 3 * kChunk)};
+  return twiddles;
+}
+
+// The splits of one group, element `first` and on of the source, with the twiddles of the plan.
+template <typename Source>
+static FXFAST_INLINE void forward_group(const Source& source, float* spectrum,
+                                        const float* twiddles, int bins, int group) {
+  const float* lanes =
+      twiddles + spectrum_twiddle_floats(bins) + (std::ptrdiff_t)group * kGroupFloats;
+  const std::ptrdiff_t first = (std::ptrdiff_t)group * kGroupBins;
+  for (int block = 0; block < 4; block += kUnits) {
+    ComplexVec x[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) x[i] = source.at(first + first_element(block, i));
+    if constexpr (kWholeGroups) {
+      const int splits = __builtin_ctz((unsigned)bins / kGroupBins);
+      split_all<2>(x, block_twiddles<2>(twiddles, splits, group));
+    }
+    transpose_units(x);
+    split_all<2>(x, lane_twiddles(lanes, block));
+    transpose_lanes(x);
+    split_all<2>(x, lane_twiddles(lanes + 4 * kChunk, block));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      store(spectrum + 2 * kChunk * i + 4 * block, x[i].re);
+      store(spectrum + 2 * kChunk * i + 4 * block + kChunk, x[i].im);
+    }
+  }
+}
+
+template <typename Sink>
+static FXFAST_INLINE void inverse_group(const float* spectrum, const Sink& sink,
+                                        const float* twiddles, int bins, int group) {
+  const float* lanes =
+      twiddles + spectrum_twiddle_floats(bins) + (std::ptrdiff_t)group * kGroupFloats;
+  const std::ptrdiff_t first = (std::ptrdiff_t)group * kGroupBins;
+  for (int block = 0; block < 4; block += kUnits) {
+    ComplexVec x[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      x[i] = {load(spectrum + 2 * kChunk * i + 4 * block),
+              load(spectrum + 2 * kChunk * i + 4 * block + kChunk)};
+    }
+    join_all<2>(x, lane_twiddles(lanes + 4 * kChunk, block));
+    transpose_lanes(x);
+    join_all<2>(x, lane_twiddles(lanes, block));
+    transpose_units(x);
+    if constexpr (kWholeGroups) {
+      const int splits = __builtin_ctz((unsigned)bins / kGroupBins);
+      join_all<2>(x, block_twiddles<2>(twiddles, splits, group));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) sink.put(first + first_element(block, i), x[i]);
+  }
+}
+
+}  // namespace FXFAST_ISA_NAMESPACE
