@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", metavar="MODEL", action="append", help="this model alone (may be given again)"
     )
+    parser.add_argument("--large", action="store_true", help="the largest model too: minutes more")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-cpu.json")
     add_peer_options(parser)
     args = parser.parse_args(argv)
@@ -55,7 +56,7 @@ def _models(args: argparse.Namespace) -> dict[str, Comparison]:
     )
     found = {}
     for case in SUITE:
-        if args.only and case.name not in args.only:
+        if case.name not in args.only if args.only else case.large and not args.large:
             continue
         _say(case.name)
         graph = graph_of(case.name)
