@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = document(_models(args), args.rounds)
     if not args.only:
         for name, measure in (("two files", threads.two_files), ("training step", training.step)):
-            _say(name)
-            found[name] = measure(args.rounds)
+            with round_bar(name):
+                found[name] = measure(args.rounds)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write(found, args.out)
     _print_summary(found)
@@ -58,17 +58,12 @@ def _models(args: argparse.Namespace) -> dict[str, Comparison]:
     for case in SUITE:
         if case.name not in args.only if args.only else case.large and not args.large:
             continue
-        _say(case.name)
         graph = graph_of(case.name)
         with round_bar(case.name) as on_round:
             found[case.name] = compare(
                 graph, audio_of(graph.sample_rate), options_of(case, base), on_round=on_round
             )
     return found
-
-
-def _say(text: str) -> None:
-    print(f"measuring: {text}", file=sys.stderr, flush=True)
 
 
 def _print_summary(result: dict[str, Any]) -> None:
