@@ -185,5 +185,5 @@ def test_it_says_where_a_peer_is_faster() -> None:
 def test_a_row_shows_spread_and_memory() -> None:
     assert comparison_rows(MODELS["net"])[0] == (
         *("engine wide", "110x", "10.0%", "50%", "75%", "-120 dB"),
-        "2 KiB a stream, 3.0 MiB the plan",
+        "2 KiB state, 3.0 MiB plan",
     )
