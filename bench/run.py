@@ -13,7 +13,7 @@ from typing import Any
 from bench import threads, training
 from fxfast.cli.bench import add_peer_options
 from fxfast.cli.progress import round_bar
-from fxfast.report.compare import Comparison, Options, compare
+from fxfast.report.compare import PEERS, Comparison, Options, compare
 from fxfast.report.programs import programs_of
 from fxfast.report.results import document, write
 from fxfast.report.suite import SUITE, audio_of, fused_isas, graph_of, options_of
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only", metavar="MODEL", action="append", help="this model alone (may be given again)"
     )
     parser.add_argument("--large", action="store_true", help="the largest model too: minutes more")
+    parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-cpu.json")
     add_peer_options(parser)
     args = parser.parse_args(argv)
@@ -52,6 +53,7 @@ def _models(args: argparse.Namespace) -> dict[str, Comparison]:
         isas[2:],
         rounds=args.rounds,
         target_seconds=0.03,
+        peers=tuple(peer for peer in PEERS if not (args.no_compile and peer == "compile")),
         programs=programs_of(args.nam_core, args.neuralaudio),
     )
     found = {}
