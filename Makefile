@@ -41,7 +41,7 @@ readme: build
 	$(BIN)/python -m bench.readme
 
 bench: build
-	$(BIN)/python -m bench.run
+	$(BIN)/python -m bench.run $(BENCH)
 
 check: build
 	$(BIN)/ruff format --check .

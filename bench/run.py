@@ -13,7 +13,7 @@ from typing import Any
 from bench import threads, training
 from fxfast.cli.bench import add_peer_options
 from fxfast.cli.progress import round_bar
-from fxfast.report.compare import Comparison, Options, compare
+from fxfast.report.compare import PEERS, Comparison, Options, compare
 from fxfast.report.programs import programs_of
 from fxfast.report.results import document, write
 from fxfast.report.suite import SUITE, audio_of, fused_isas, graph_of, options_of
@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", metavar="MODEL", action="append", help="this model alone (may be given again)"
     )
+    parser.add_argument("--large", action="store_true", help="the largest model too: minutes more")
+    parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-cpu.json")
     add_peer_options(parser)
     args = parser.parse_args(argv)
@@ -35,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = document(_models(args), args.rounds)
     if not args.only:
         for name, measure in (("two files", threads.two_files), ("training step", training.step)):
-            _say(name)
-            found[name] = measure(args.rounds)
+            with round_bar(name):
+                found[name] = measure(args.rounds)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write(found, args.out)
     _print_summary(found)
@@ -51,23 +53,19 @@ def _models(args: argparse.Namespace) -> dict[str, Comparison]:
         isas[2:],
         rounds=args.rounds,
         target_seconds=0.03,
+        peers=tuple(peer for peer in PEERS if not (args.no_compile and peer == "compile")),
         programs=programs_of(args.nam_core, args.neuralaudio),
     )
     found = {}
     for case in SUITE:
-        if args.only and case.name not in args.only:
+        if case.name not in args.only if args.only else case.large and not args.large:
             continue
-        _say(case.name)
         graph = graph_of(case.name)
         with round_bar(case.name) as on_round:
             found[case.name] = compare(
                 graph, audio_of(graph.sample_rate), options_of(case, base), on_round=on_round
             )
     return found
-
-
-def _say(text: str) -> None:
-    print(f"measuring: {text}", file=sys.stderr, flush=True)
 
 
 def _print_summary(result: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from fxfast.graph import ConvLayer, ConvStack, Linear, Node, Recurrent, Residual
 from fxfast.models.recurrent import RecurrentModel
 from fxfast.models.recurrent_config import FrontLayerConfig, RecurrentConfig
 from fxfast.native import engine
-from fxfast.report.compare import compare
+from fxfast.report.compare import Options, compare
 
 RATE = 48_000
 PARAMETERS = {
@@ -205,7 +205,9 @@ def test_the_report_compares_with_eager_layers() -> None:
     graph = RecurrentModel(RecurrentConfig("lstm", 3, warm_up_samples=300)).to_graph(4000)
     isa = next(name for name, supported in engine().isas() if supported)
     audio = noise(4000).numpy()
-    comparison = compare(graph, audio, (isa,), count=1, windows_seconds=0.0)
+    comparison = compare(
+        graph, audio, Options((isa,), rounds=1, blocks=(), peers=("eager",), windows_seconds=0.0)
+    )
     assert comparison.row(f"engine {isa}").error_db < -100
     assert comparison.row("eager dense, whole file").error_db < -100
 

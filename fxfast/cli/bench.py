@@ -37,7 +37,10 @@ def add_parser(subparsers: Any) -> None:
     add_model(parser, nargs="?")
     add_peer_options(parser)
     parser.add_argument(
-        "--isa", metavar="NAME", action="append", help="an instruction set (default: all but one)"
+        "--isa",
+        metavar="NAME",
+        action="append",
+        help="an instruction set; may be given again (default: all but the reference)",
     )
     parser.add_argument(
         "--blocks", metavar="N,...", default="48,512", help="block lengths of streams (48,512)"

@@ -67,6 +67,7 @@ def round_bar(description: str) -> Iterator[Callable[[int, int], None] | None]:
 
     with Progress(console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
         task = progress.add_task(description)
+        progress.refresh()
 
         def on_round(done: int, count: int) -> None:
             progress.update(task, completed=done, total=count, refresh=True)

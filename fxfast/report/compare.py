@@ -39,7 +39,7 @@ PEERS = ("eager", "compile", "onnx", "scipy")
 _NAMES = {"eager": EAGER, "compile": COMPILED, "onnx": ONNX, "scipy": "scipy"}
 # The truth costs multiply-adds in float64, so a big model's is short.
 _TRUTH_SECONDS = 0.5
-_TRUTH_MULTIPLY_ADDS = 3e9
+_TRUTH_MULTIPLY_ADDS = 1e9
 _MIN_TRUTH_SAMPLES = 64
 # Blocks in which a library of another engine plays: the first stands for whole audio.
 _LIBRARY_BLOCKS = (4096, 48)

@@ -23,8 +23,17 @@ def document(models: Mapping[str, Comparison], rounds: int) -> dict[str, Any]:
         "date": date.today().isoformat(),
         "machine": machine(),
         "rounds": rounds,
-        "models": {name: comparison.to_json() for name, comparison in models.items()},
+        "models": {name: rounded(comparison.to_json()) for name, comparison in models.items()},
     }
+
+
+def rounded(value: Any) -> Any:
+    """The value with six significant digits in every float, which is more than was measured."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def write(result: Mapping[str, Any], path: Path) -> None:

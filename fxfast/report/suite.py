@@ -55,7 +55,7 @@ SUITE = (
     Case("a1-lite"),
     Case("a1-feather"),
     Case("a1-nano"),
-    Case("a2-full", compiled=True),
+    Case("a2-full"),
     Case("a2-lite"),
     Case(
         "conv-64-32",

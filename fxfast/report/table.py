@@ -114,10 +114,10 @@ def _spread(timing: Values) -> float:
 
 def _memory(memory: Values) -> str:
     names = {
-        "state_bytes": "a stream",
-        "plan_bytes": "the plan",
-        "peak_growth_bytes": "while it runs",
-        "process_bytes": "its process",
+        "state_bytes": "state",
+        "plan_bytes": "plan",
+        "peak_growth_bytes": "run",
+        "process_bytes": "process",
     }
     parts = [f"{_size(memory[key])} {text}" for key, text in names.items() if memory.get(key)]
     return ", ".join(parts) or NOTHING
