@@ -249,6 +249,7 @@ def wavenet_options(draw: st.DrawFn) -> dict[str, Any]:
         films=draw(st.lists(st.sampled_from(FILM_PLACES), unique=True)),
         shift=draw(st.booleans()),
         head_taps=draw(st.integers(1, 3)),
+        head_dilation=draw(st.integers(1, 3)),
         head_bias=draw(st.booleans()),
         head_out=draw(sizes) if (head := draw(st.booleans())) else 1,
     )

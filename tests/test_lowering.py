@@ -58,6 +58,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no layer1x1": {"layer1x1": False},
     "no layer1x1 with head1x1": {"layer1x1": False, "head1x1": 2},
     "multi-tap head": {"head_taps": 5},
+    "dilated head": {"head_taps": 4, "head_dilation": 7},
     "multi-tap head of one layer": {"head_taps": 5, "taps": [3], "films": ["activation_post_film"]},
     "one tap": {"taps": [1, 1]},
     "all films": {"films": FILM_PLACES, "head1x1": 2},
@@ -208,6 +209,7 @@ def array_options(draw: st.DrawFn, channels: int, condition: int) -> Options:
         films=draw(st.lists(st.sampled_from(FILM_PLACES), unique=True)),
         shift=draw(st.booleans()),
         head_taps=draw(st.integers(1, 4)),
+        head_dilation=draw(st.integers(1, 5)),
         head_bias=draw(st.booleans()),
     )
 

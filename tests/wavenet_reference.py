@@ -28,7 +28,7 @@ def longest_path(node: Any) -> int:
         return sum(longest_path(child) for child in node.children)
     found = 0 if node.condition is None else longest_path(node.condition)
     for array in node.arrays:
-        found += array.head_weight.shape[2]
+        found += array.head_weight.shape[2] * array.head_dilation
         found += sum((la.conv_weight.shape[2] - 1) * la.dilation for la in array.layers)
     return found + sum(conv.weight.shape[2] for conv in node.head)
 
@@ -74,7 +74,7 @@ def wavenet(net: WaveNet, x_ct: np.ndarray) -> np.ndarray:
         for layer in array.layers:
             h, given = wavenet_layer(layer, h, c)
             head = given if head is None else head + given
-        y, head = h, conv(head, array.head_weight, array.head_bias)
+        y, head = h, conv(head, array.head_weight, array.head_bias, array.head_dilation)
     out = net.head_scale * head
     for post in net.head:
         out = conv(activate(post.activation, out), post.weight, post.bias)

@@ -73,6 +73,7 @@ class ArrayShape:
     head_channels: int
     head_taps: int
     head_bias: bool
+    head_dilation: int = 1
     films: Mapping[str, FilmShape] = field(default_factory=dict)
     layers: tuple[LayerShape, ...] = ()
 
