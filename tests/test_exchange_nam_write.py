@@ -27,7 +27,7 @@ from wavenets import PRESETS, WEIGHT_KINDS, Options, random_stack, random_wavene
 
 from fxfast import exchange
 from fxfast.errors import ModelError
-from fxfast.exchange import nam, nam_write
+from fxfast.exchange import nam, nam_text, nam_write
 from fxfast.graph import (
     FILM_PLACES,
     MODES,
@@ -372,9 +372,10 @@ def test_recurrent_models_that_are_no_lstm_are_refused() -> None:
         assert message.endswith("an LSTM with one dense layer for .nam, got recurrent")
 
 
-def test_more_weights_than_a_file_may_hold_are_refused() -> None:
-    taps = np.ones(nam.MAX_WEIGHTS + 2, np.float32)
-    assert refused(ModelGraph(Linear(taps), RATE)).startswith("file: expected at most 500000 ")
+def test_more_weights_than_a_file_may_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nam_text, "MAX_FILE_BYTES", 10_000)
+    message = refused(ModelGraph(Linear(np.ones(5000, np.float32)), RATE))
+    assert message.startswith("file size: expected 1 to 10000 bytes, got 25")
 
 
 def test_damaged_metadata_is_refused() -> None:
