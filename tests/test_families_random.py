@@ -37,8 +37,11 @@ def assert_plays(root: Node, expected: np.ndarray | None = None) -> None:
     # FiLM multiplies signals: what grows so has the rounding of what it grew from.
     assume(np.abs(expected).max() < 100)
     tolerance = 5 * TOLERANCES["random_graph"].value * max(1.0, float(np.abs(expected).max()))
-    for isa in ISAS:
-        assert rms(Player(graph, isa=isa).render(x) - expected) <= tolerance
+    errors = [rms(Player(graph, isa=isa).render(x) - expected) for isa in ISAS]
+    if max(errors) > tolerance:
+        # A net that multiplies its signals may lose more, and then numpy float32 does so too.
+        plain = rms(reference_graph(graph, x, dtype=np.float32) - expected)
+        assert max(errors) <= TOLERANCES["float32_ratio_without_fma"].value * plain
 
 
 @settings(max_examples=80)
