@@ -184,16 +184,18 @@ def _lower_wavenet(builder: _Builder, net: WaveNet, x: int) -> int:
     h, total = x, None
     for array in net.arrays[:-1]:
         h, total = _lower_array(builder, array, h, c, total)
-        total = builder.conv(total, array.head_weight, array.head_bias)
+        total = builder.conv(
+            total, array.head_weight, array.head_bias, dilation=array.head_dilation
+        )
     last = net.arrays[-1]
     _, total = _lower_array(builder, last, h, c, total)
     # Each activation of the head is the last step of the operation before it.
     activations = [conv.activation for conv in net.head] + [NO_ACTIVATION]
     scaled = _scaled(last, net.head_scale)
     if scaled is not None:
-        total = builder.conv(total, *scaled, activation=activations[0])
+        total = builder.conv(total, *scaled, dilation=last.head_dilation, activation=activations[0])
     else:
-        total = builder.conv(total, last.head_weight, last.head_bias)
+        total = builder.conv(total, last.head_weight, last.head_bias, dilation=last.head_dilation)
         scale = np.float32(net.head_scale) * np.eye(last.out_channels, dtype=np.float32)
         total = builder.conv(total, scale, activation=activations[0])
     for conv, activation in zip(net.head, activations[1:], strict=True):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from fxfast import native
-from fxfast.errors import BuildError, InputError
+from fxfast.errors import BuildError, FxfastError, InputError
 from fxfast.graph import ModelGraph
 from fxfast.player import Player
 
@@ -48,8 +48,7 @@ def conv1d(
     is_native = x_bit.device.type == "cpu" and x_bit.dtype == torch.float32 and is_available()
     if not is_native:
         return conv1d_reference(x_bit, weight, bias, dilation)
-    y_bot: torch.Tensor = torch.ops.fxfast.conv1d(x_bit, weight, bias, dilation)
-    return y_bot
+    return _call("conv1d", x_bit, weight, bias, dilation)
 
 
 def conv1d_reference(
@@ -76,13 +75,7 @@ def run(plan: torch.Tensor, state: torch.Tensor, x_bct: torch.Tensor) -> torch.T
     for name, tensor in (("plan", plan), ("state", state), ("x", x_bct)):
         if tensor.device.type != "cpu":
             raise InputError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}")
-    try:
-        y_bct: torch.Tensor = torch.ops.fxfast.run(plan, state, x_bct)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    return y_bct
+    return _call("run", plan, state, x_bct)
 
 
 def plan_tensor(graph: ModelGraph) -> torch.Tensor:
@@ -125,6 +118,22 @@ def _load_once() -> bool:
         ) from error
     _register()
     return True
+
+
+def _call(name: str, *arguments: Any) -> torch.Tensor:
+    """The native op, its errors as those of fxfast."""
+    try:
+        result: torch.Tensor = getattr(torch.ops.fxfast, name)(*arguments)
+    except FxfastError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    except RuntimeError as error:
+        # Of torch's own errors none begins so: the choice of kernels failed.
+        if str(error).startswith("FXFAST_ISA:"):
+            raise BuildError(str(error)) from error
+        raise
+    return result
 
 
 def _check_conv1d(
@@ -236,10 +245,11 @@ def _save_conv1d(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> Non
 def _conv1d_backward(ctx: Any, grad_y: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
-    ops = torch.ops.fxfast
-    grad_x = ops.conv1d_input_grad(grad_y, weight, ctx.dilation) if needs_x else None
+    grad_x = _call("conv1d_input_grad", grad_y, weight, ctx.dilation) if needs_x else None
     grad_weight = (
-        ops.conv1d_weight_grad(x, grad_y, weight.shape[2], ctx.dilation) if needs_weight else None
+        _call("conv1d_weight_grad", x, grad_y, weight.shape[2], ctx.dilation)
+        if needs_weight
+        else None
     )
     grad_bias = grad_y.sum((0, 2)) if needs_bias else None
     return grad_x, grad_weight, grad_bias, None
@@ -253,10 +263,9 @@ def _save_input_grad(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) ->
 def _input_grad_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     grad_y, weight = ctx.saved_tensors
     needs_grad_y, needs_weight, _ = ctx.needs_input_grad
-    ops = torch.ops.fxfast
-    by_grad_y = ops.conv1d(grad, weight, None, ctx.dilation) if needs_grad_y else None
+    by_grad_y = _call("conv1d", grad, weight, None, ctx.dilation) if needs_grad_y else None
     by_weight = (
-        ops.conv1d_weight_grad(grad, grad_y, weight.shape[2], ctx.dilation)
+        _call("conv1d_weight_grad", grad, grad_y, weight.shape[2], ctx.dilation)
         if needs_weight
         else None
     )
@@ -271,7 +280,6 @@ def _save_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -
 def _weight_grad_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     x, grad_y = ctx.saved_tensors
     needs_x, needs_grad_y, _, _ = ctx.needs_input_grad
-    ops = torch.ops.fxfast
-    by_x = ops.conv1d_input_grad(grad_y, grad, ctx.dilation) if needs_x else None
-    by_grad_y = ops.conv1d(x, grad, None, ctx.dilation) if needs_grad_y else None
+    by_x = _call("conv1d_input_grad", grad_y, grad, ctx.dilation) if needs_x else None
+    by_grad_y = _call("conv1d", x, grad, None, ctx.dilation) if needs_grad_y else None
     return by_x, by_grad_y, None, None

@@ -68,10 +68,10 @@ def make(architecture: str, config: dict[str, Any]) -> Any:
     return model
 
 
-def play(model: Any, x: torch.Tensor) -> np.ndarray:
-    """Settled on silence: a WaveNet by the zeros of ``pad_start``, an LSTM by a second of them."""
+def play(model: Any, x: torch.Tensor, settling: int = 0) -> np.ndarray:
+    """Settled on silence: a WaveNet by the zeros of ``pad_start``, an LSTM by ``settling`` of them,
+    or by the state in its file."""
     model.eval()
-    settling = 0 if model.receptive_field > 1 else SETTLING_SAMPLES
     with torch.no_grad():
         y = model(torch.cat([torch.zeros(settling), x]), pad_start=True)
     result: np.ndarray = y[settling:].numpy()
@@ -88,7 +88,8 @@ def main(folder: Path) -> None:
     for name, (architecture, config) in MODELS.items():
         model = make(architecture, config)
         model.export(folder, basename=f"theirs-{name}")
-        np.save(folder / f"theirs-{name}.npy", play(model, x))
+        settling = SETTLING_SAMPLES if architecture == "LSTM" else 0
+        np.save(folder / f"theirs-{name}.npy", play(model, x, settling))
 
 
 if __name__ == "__main__":

@@ -308,7 +308,10 @@ def test_depthwise_groups_use_the_same_order() -> None:
         ({"groups_input": 3}, "groups_input: expected groups that divide 4 and 4 channels, got 3"),
         ({"groups_input_mixin": 2}, "groups_input_mixin: expected groups that divide 1 and 4"),
         ({"layer1x1": {"groups": 3}}, "layer1x1: expected groups that divide 4 and 4 channels"),
-        ({"head": {"out_channels": 1, "kernel_size": 1, "bias": False, "head_dilation": 2}}, "1"),
+        (
+            {"head": {"out_channels": 1, "kernel_size": 1, "bias": False, "head_dilation": 0}},
+            "head.head_dilation: expected an integer from 1 to 16777216, got 0",
+        ),
         ({"kernel_size": 3}, "expected either kernel_size or kernel_sizes, got both"),
         ({"kernel_sizes": None}, "expected either kernel_size or kernel_sizes, got none"),
         ({"kernel_sizes": [3]}, "kernel_sizes: expected 2 values, one for each dilation, got 1"),

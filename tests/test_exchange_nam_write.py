@@ -27,7 +27,7 @@ from wavenets import PRESETS, WEIGHT_KINDS, Options, random_stack, random_wavene
 
 from fxfast import exchange
 from fxfast.errors import ModelError
-from fxfast.exchange import nam, nam_write
+from fxfast.exchange import nam, nam_text, nam_write
 from fxfast.graph import (
     FILM_PLACES,
     MODES,
@@ -249,6 +249,7 @@ def wavenet_options(draw: st.DrawFn) -> dict[str, Any]:
         films=draw(st.lists(st.sampled_from(FILM_PLACES), unique=True)),
         shift=draw(st.booleans()),
         head_taps=draw(st.integers(1, 3)),
+        head_dilation=draw(st.integers(1, 3)),
         head_bias=draw(st.booleans()),
         head_out=draw(sizes) if (head := draw(st.booleans())) else 1,
     )
@@ -362,6 +363,43 @@ def lstm(*units: int, cell: str = "lstm", head: ConvLayer | None = None) -> Mode
     return ModelGraph(Sequential((cells, dense)), RATE)
 
 
+def first_sample_from_the_file(found: Any, level: float = 0.0) -> float:
+    """What a player hears that starts at once from the state in the file."""
+    units, layers = found["config"]["hidden_size"], found["config"]["num_layers"]
+    numbers, x = iter(found["weights"]), np.array([level])
+
+    def take(*shape: int) -> np.ndarray:
+        return np.array([next(numbers) for _ in range(int(np.prod(shape)))]).reshape(shape)
+
+    for _ in range(layers):
+        weight, bias = take(4 * units, len(x) + units), take(4 * units)
+        h, c = take(units), take(units)
+        i, f, g, o = (weight @ np.concatenate([x, h]) + bias).reshape(4, units)
+        c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+        x = np.tanh(c) / (1 + np.exp(-o))
+    return float((take(1, units) @ x + take(1))[0])
+
+
+def test_an_lstm_is_written_with_its_state_after_silence() -> None:
+    def silence(graph: ModelGraph) -> float:
+        return float(Player(graph).render(np.zeros(1, np.float32))[0])
+
+    graph = lstm(3, 3)
+    rest = silence(graph)
+    assert first_sample_from_the_file(written(graph)) == pytest.approx(rest, abs=1e-6)
+    shift = Linear(np.ones(1, np.float32), 0.75)
+    chain = ModelGraph(Sequential((shift, graph.root)), RATE)
+    found = written(chain)["config"]["models"][1]
+    assert first_sample_from_the_file(found, 0.75) == pytest.approx(silence(chain), abs=1e-6)
+    assert abs(silence(chain) - rest) > 0.001
+
+
+def test_an_lstm_of_a_file_keeps_the_state_it_came_with() -> None:
+    config = {"input_size": 1, "hidden_size": 2, "num_layers": 1}
+    found = document("LSTM", config, values(8 * 3 + 8 + 4 + 3))
+    assert written(parse(found))["weights"] == found["weights"]
+
+
 def test_recurrent_models_that_are_no_lstm_are_refused() -> None:
     assert written(lstm(3, 3))["config"] == {"input_size": 1, "hidden_size": 3, "num_layers": 2}
     np.testing.assert_array_equal(play(again(lstm(3, 3))), play(lstm(3, 3)))
@@ -371,9 +409,10 @@ def test_recurrent_models_that_are_no_lstm_are_refused() -> None:
         assert message.endswith("an LSTM with one dense layer for .nam, got recurrent")
 
 
-def test_more_weights_than_a_file_may_hold_are_refused() -> None:
-    taps = np.ones(nam.MAX_WEIGHTS + 2, np.float32)
-    assert refused(ModelGraph(Linear(taps), RATE)).startswith("file: expected at most 500000 ")
+def test_more_weights_than_a_file_may_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nam_text, "MAX_FILE_BYTES", 10_000)
+    message = refused(ModelGraph(Linear(np.ones(5000, np.float32)), RATE))
+    assert message.startswith("file size: expected 1 to 10000 bytes, got 25")
 
 
 def test_damaged_metadata_is_refused() -> None:

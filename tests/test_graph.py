@@ -165,7 +165,7 @@ WRONG: list[tuple[Callable[[WaveNet], Any], str]] = [
     (with_net(condition=3), "root.condition: expected a node, got int"),
     (
         with_net(condition=Linear(NAN)),
-        "root.condition.taps: expected finite values, got NaN or infinity",
+        "root.condition.taps[0]: expected finite values of at most 1e+06, got nan",
     ),
     (
         with_array(rechannel=zeros(3, 2)),

@@ -103,6 +103,20 @@ def test_views_and_missing_parts() -> None:
     assert only_weight.grad is not None
 
 
+def test_a_wrong_choice_of_kernels_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weight, bias = conv_tensors((1, 2, 3, 4, 1, 20))
+    y = ops.conv1d(x, weight, bias)
+    plan, state, audio = ops.plan_tensor(GRAPH), streams(1, 1), torch.zeros(1, 1, 9)
+    monkeypatch.setenv("FXFAST_ISA", "mmx")
+    for call in (
+        lambda: ops.conv1d(x, weight, bias),
+        lambda: y.sum().backward(),
+        lambda: ops.run(plan, state, audio),
+    ):
+        with pytest.raises(BuildError, match=r"^FXFAST_ISA: expected one of .*, got 'mmx'$"):
+            call()
+
+
 def test_results_do_not_depend_on_threads() -> None:
     x, weight, bias = conv_tensors((3, 16, 40, 9, 2, 1500))
     results = []

@@ -12,6 +12,9 @@ class Tolerance(NamedTuple):
 
 TOLERANCES = {
     "float32_ratio": Tolerance(1.5, "promise 2: RMS error against numpy float32 on the same net"),
+    "float32_ratio_without_fma": Tolerance(
+        2.0, "the portable tanh rounds every product, numpy's fuses them: 1.83 on nets of two tanhs"
+    ),
     "random_graph": Tolerance(2e-6, "five layers of float32 rounding on values of order 1"),
     "lowered_float64": Tolerance(1e-12, "the same sums in another order, float64 rounding"),
     "between_isas": Tolerance(1e-6, "two roundings at 2e-7 each, and margin for saturating nets"),

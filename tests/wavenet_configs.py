@@ -81,7 +81,9 @@ def random_config(
         last = index == count - 1 and not has_head
         total_after = out_channels if last else int(rng.choice([2, 4]))
         taps = int(rng.integers(1, 4))
-        arrays.append(LayerArrayConfig(channels, layers, total_after, taps, bool(rng.integers(2))))
+        arrays.append(
+            LayerArrayConfig(channels, layers, total_after, taps, bool(rng.integers(2)), taps + 1)
+        )
         total = total_after
     head = (
         (

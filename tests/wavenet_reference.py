@@ -1,4 +1,8 @@
-"""Every node of a graph in numpy float64, written from the forward equations, not from ours."""
+"""Every node of a graph in plain numpy, written from the forward equations, not from ours.
+
+In float64 it is the truth; in float32, with every operation in that dtype, it is what promise 2
+compares with.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,28 @@ from typing import Any
 import numpy as np
 from activations import activate
 
-from fxfast.graph import ConvStack, Linear, ModelGraph, Sequential, WaveNet
+from fxfast.graph import (
+    ConvStack,
+    Linear,
+    ModelGraph,
+    Recurrent,
+    RecurrentLayer,
+    Residual,
+    Sequential,
+    WaveNet,
+)
+
+# A recurrent layer of these tests has forgotten its start after so many samples.
+SETTLING_SAMPLES = 2500
 
 
-def reference_graph(graph: ModelGraph, x: np.ndarray, silence: int | None = None) -> np.ndarray:
+def reference_graph(
+    graph: ModelGraph, x: np.ndarray, silence: int | None = None, dtype: Any = np.float64
+) -> np.ndarray:
     """Render x (T) after ``silence`` zero samples, by default more than any path can reach."""
     if silence is None:
         silence = 64 + longest_path(graph.root)
-    x_ct = np.concatenate([np.zeros(silence), x])[None]
+    x_ct = np.concatenate([np.zeros(silence), x])[None].astype(dtype)
     return forward(graph.root, x_ct)[0, silence:]
 
 
@@ -24,11 +42,13 @@ def longest_path(node: Any) -> int:
         return sum((layer.weight.shape[2] - 1) * layer.dilation for layer in node.layers)
     if isinstance(node, Linear):
         return len(node.taps)
-    if isinstance(node, Sequential):
+    if isinstance(node, Sequential | Residual):
         return sum(longest_path(child) for child in node.children)
+    if isinstance(node, Recurrent):
+        return SETTLING_SAMPLES
     found = 0 if node.condition is None else longest_path(node.condition)
     for array in node.arrays:
-        found += array.head_weight.shape[2]
+        found += array.head_weight.shape[2] * array.head_dilation
         found += sum((la.conv_weight.shape[2] - 1) * la.dilation for la in array.layers)
     return found + sum(conv.weight.shape[2] for conv in node.head)
 
@@ -39,8 +59,14 @@ def forward(node: Any, x_ct: np.ndarray) -> np.ndarray:
             x_ct = forward(child, x_ct)
         return x_ct
     if isinstance(node, Linear):
-        full = np.convolve(x_ct[0], node.taps.astype(np.float64))
-        return full[None, : x_ct.shape[1]] + node.bias
+        full = np.convolve(x_ct[0], node.taps.astype(x_ct.dtype))
+        return full[None, : x_ct.shape[1]] + x_ct.dtype.type(node.bias)
+    if isinstance(node, Residual):
+        return forward(node.child, x_ct) + x_ct
+    if isinstance(node, Recurrent):
+        for recurrent in node.layers:
+            x_ct = cells(recurrent, x_ct)
+        return x_ct
     if isinstance(node, ConvStack):
         h = x_ct
         for layer in node.layers:
@@ -54,16 +80,42 @@ def conv(
     x_ct: np.ndarray, weight: np.ndarray, bias: Any = None, dilation: int = 1, groups: int = 1
 ) -> np.ndarray:
     """Causal, grouped; a weight of two dimensions has one tap."""
-    weight = weight.astype(np.float64).reshape(*weight.shape[:2], -1)
+    weight = weight.astype(x_ct.dtype).reshape(*weight.shape[:2], -1)
     taps = weight.shape[2]
     padded = np.pad(x_ct, ((0, 0), ((taps - 1) * dilation, 0)))
     length = x_ct.shape[1]
     outputs = []
     for rows, x_group in zip(np.split(weight, groups), np.split(padded, groups), strict=True):
         columns = [x_group[:, k * dilation : k * dilation + length] for k in range(taps)]
-        outputs.append(np.einsum("oik,kit->ot", rows, np.array(columns)))
+        matrix = rows.transpose(0, 2, 1).reshape(len(rows), -1)
+        outputs.append(matrix @ np.concatenate(columns))
     y = np.concatenate(outputs)
-    return y if bias is None else y + bias.astype(np.float64)[:, None]
+    return y if bias is None else y + bias.astype(x_ct.dtype)[:, None]
+
+
+def cells(layer: RecurrentLayer, x_ct: np.ndarray) -> np.ndarray:
+    """One recurrent layer, as torch.nn.LSTM and torch.nn.GRU document it."""
+
+    def sigmoid(v: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-v))
+
+    dtype = x_ct.dtype
+    weight_hh, bias_hh = layer.weight_hh.astype(dtype), layer.bias_hh.astype(dtype)
+    of_x = (layer.weight_ih.astype(dtype) @ x_ct + layer.bias_ih.astype(dtype)[:, None]).T
+    h, c = layer.initial.astype(dtype)
+    outputs = np.empty((x_ct.shape[1], layer.units), dtype)
+    for t, from_x in enumerate(of_x):
+        from_h = weight_hh @ h + bias_hh
+        if layer.cell == "lstm":
+            i, f, g, o = (from_x + from_h).reshape(4, -1)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+        else:
+            (xr, xz, xn), (hr, hz, hn) = from_x.reshape(3, -1), from_h.reshape(3, -1)
+            z = sigmoid(xz + hz)
+            h = (1 - z) * np.tanh(xn + sigmoid(xr + hr) * hn) + z * h
+        outputs[t] = h
+    return outputs.T
 
 
 def wavenet(net: WaveNet, x_ct: np.ndarray) -> np.ndarray:
@@ -74,8 +126,8 @@ def wavenet(net: WaveNet, x_ct: np.ndarray) -> np.ndarray:
         for layer in array.layers:
             h, given = wavenet_layer(layer, h, c)
             head = given if head is None else head + given
-        y, head = h, conv(head, array.head_weight, array.head_bias)
-    out = net.head_scale * head
+        y, head = h, conv(head, array.head_weight, array.head_bias, array.head_dilation)
+    out = x_ct.dtype.type(net.head_scale) * head
     for post in net.head:
         out = conv(activate(post.activation, out), post.weight, post.bias)
     return out

@@ -80,6 +80,7 @@ class Options:
     head_taps: int = 1
     head_bias: bool = True
     head_out: int = 1
+    head_dilation: int = 1
 
 
 def random_array(noise: Noise, options: Options, in_channels: int, condition: int) -> LayerArray:
@@ -90,6 +91,7 @@ def random_array(noise: Noise, options: Options, in_channels: int, condition: in
         tuple(layers),
         noise.weight(options.head_out, options.head1x1 or bottleneck, options.head_taps),
         noise.bias(options.head_out) if options.head_bias else None,
+        options.head_dilation,
     )
 
 

@@ -99,7 +99,8 @@ def _wavenet_rows(net: WaveNet, prefix: str) -> Iterator[dict[str, Any]]:
         yield _conv_row(f"{name}.rechannel", "conv1x1", array.rechannel)
         for number, layer in enumerate(array.layers):
             yield _wavenet_layer_row(f"{name}.layers[{number}]", layer, array.channels)
-        yield _conv_row(f"{name}.head", "conv1d", array.head_weight, array.head_bias)
+        yield _conv_row(f"{name}.head", "conv1d", array.head_weight, array.head_bias,
+                        dilation=array.head_dilation)  # fmt: skip
     channels = net.arrays[-1].out_channels
     yield _row(f"{prefix}head_scale", "scale", (channels, channels), 1, 1, 0, bias=False)
     for index, conv in enumerate(net.head):

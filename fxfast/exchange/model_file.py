@@ -40,15 +40,3 @@ def read_start(path: str | os.PathLike[str], count: int) -> bytes:
     """The first ``count`` bytes of a regular file, or fewer when it is shorter."""
     with open_regular(path) as file:
         return file.read(count)
-
-
-def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
-    """All of a regular file of at most ``max_bytes``, refused by its size before it is read."""
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if not 1 <= size <= max_bytes:
-            raise ModelError(f"file size: expected 1 to {max_bytes} bytes, got {size}")
-        content = file.read(size + 1)
-    if len(content) != size:
-        raise ModelError("file: expected it to stay unchanged while it is read")
-    return content

@@ -12,24 +12,30 @@ Core does; ``layer1x1_post_film`` always acts; ``Linear`` has its newest tap fir
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
 import re
 import warnings
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from fxfast.errors import InputError, ModelError
 from fxfast.exchange import bounded_json, model_file
 from fxfast.exchange.bounded_json import shown
-from fxfast.exchange.nam_activation import parse_activation
+from fxfast.exchange.nam_convnet import CONFIG_KEYS as CONVNET_KEYS
+from fxfast.exchange.nam_convnet import build_convnet, convnet_tensors, parse_convnet
 from fxfast.exchange.nam_fields import Section, checked_number
 from fxfast.exchange.nam_layout import Tensor, WaveNetShape, take_tensors, wavenet_tensors
 from fxfast.exchange.nam_lstm import CONFIG_KEYS as LSTM_KEYS
 from fxfast.exchange.nam_lstm import build_lstm, lstm_tensors, parse_lstm
+from fxfast.exchange.nam_slim import KEY as SLIM_KEY
+from fxfast.exchange.nam_slim import is_slimmable, slim_shape, slim_tensors
+from fxfast.exchange.nam_text import NamText, WeightText
 from fxfast.exchange.nam_wavenet import (
     ARRAY_KEYS,
     CONFIG_KEYS,
@@ -43,9 +49,6 @@ from fxfast.graph import (
     MAX_NODE_DEPTH,
     MAX_RECEPTIVE_FIELD,
     MAX_SAMPLE_RATE,
-    Activation,
-    ConvLayer,
-    ConvStack,
     Linear,
     ModelGraph,
     Node,
@@ -57,20 +60,16 @@ TAP_ORDERS = ("newest-first", "oldest-first")
 # The documentation of the format: assume 48 kHz where a file does not say.
 DEFAULT_SAMPLE_RATE = 48_000
 
-# Half a million weights as text, as a list and as an array stay below 64 MiB.
-MAX_FILE_BYTES = 16 << 20
-MAX_WEIGHTS = 500_000
 _NEWEST_VERSION = (0, 7)
 _OLDEST_VERSION = (0, 5)
 _MODEL_KEYS = {"version", "architecture", "config", "weights", "sample_rate"}
-_CONVNET_KEYS = {"channels", "dilations", "batchnorm", "activation"}
-_CONVNET_KEYS |= {"groups", "in_channels", "out_channels"}
 
 
 @dataclass(frozen=True)
 class _Reading:
     """The choices of the caller, and what is found on the way."""
 
+    text: NamText
     slim: float | None
     newest_first: bool
     unknown: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -80,7 +79,16 @@ class _Reading:
         """Keep the keys that no graph holds."""
         kept = {key: value for key, value in section.values.items() if key not in known}
         if kept:
-            self.unknown.setdefault(section.name, {}).update(kept)
+            self.unknown.setdefault(section.name, {}).update(self.text.restored(kept))
+
+    def at_full_size(self) -> _Reading:
+        """For a model inside that ``slim`` does not choose from."""
+        return replace(self, slim=None, sizes=[])
+
+    def take(self, tensors: Iterable[Tensor], model: Section) -> dict[str, np.ndarray]:
+        """The weights of a model, by name."""
+        weights = model.values["weights"]
+        return take_tensors(tensors, weights, model.where("weights"), self.text.read)
 
 
 def load(
@@ -91,31 +99,35 @@ def load(
 ) -> ModelGraph:
     """Read a ``.nam`` file.
 
-    ``slim`` from 0 to 1 chooses from a SlimmableContainer, by default its full size.
+    ``slim`` from 0 to 1 chooses from a SlimmableContainer, or cuts a slimmable WaveNet; by
+    default both have their full size.
     ``linear_tap_order`` is "oldest-first" for Linear files of trainers before August 2026.
 
     Raises ``ModelError`` that names the path and the field when the file is missing, not a
     regular file, damaged, hostile, or holds what fxfast does not play; ``InputError`` for a
     wrong argument.
     """
-    with model_file.naming(path):
-        content = model_file.read_bounded(path, MAX_FILE_BYTES)
-        return parse(content, slim=slim, linear_tap_order=linear_tap_order)
+    with model_file.naming(path), model_file.open_regular(path) as file:
+        return _read(file, slim, linear_tap_order)
 
 
 def parse(
     content: bytes, *, slim: float | None = None, linear_tap_order: str = "newest-first"
 ) -> ModelGraph:
     """The graph of the text of a ``.nam`` file; see ``load``."""
+    return _read(io.BytesIO(content), slim, linear_tap_order)
+
+
+def _read(file: BinaryIO, slim: float | None, linear_tap_order: str) -> ModelGraph:
     if slim is not None and (type(slim) not in (int, float) or not 0 <= slim <= 1):
         raise InputError(f"slim: expected a number from 0 to 1, got {slim!r}")
     if linear_tap_order not in TAP_ORDERS:
         raise InputError(
             f"linear_tap_order: expected one of {', '.join(TAP_ORDERS)}, got {linear_tap_order!r}"
         )
-    document = bounded_json.parse(content, "file", MAX_WEIGHTS)
-    del content
-    reading = _Reading(slim, linear_tap_order == "newest-first")
+    text = NamText(file)
+    document = text.document
+    reading = _Reading(text, slim, linear_tap_order == "newest-first")
     root, rate = _read_model(Section.of(document, ""), reading)
     if slim is not None and not reading.sizes:
         raise ModelError(f"slim: expected none for a model of one size, got {slim}")
@@ -155,7 +167,7 @@ def _read_model(model: Section, reading: _Reading, depth: int = 0) -> tuple[Node
             f"{model.where('architecture')}: expected one of {', '.join(_READERS)}, "
             f"got {shown(architecture)}"
         )
-    if not isinstance(model.values.get("weights"), list):
+    if not isinstance(model.values.get("weights"), list | WeightText):
         got = shown(model.values.get("weights"))
         raise ModelError(f"{model.where('weights')}: expected a list, got {got}")
     reading.keep(model, _MODEL_KEYS)
@@ -189,10 +201,11 @@ def _sample_rate(model: Section) -> int | None:
 
 
 def _no_weights(model: Section) -> None:
-    if model.values["weights"]:
+    weights = model.values["weights"]
+    count = weights.count if isinstance(weights, WeightText) else len(weights)
+    if count:
         raise ModelError(
-            f"{model.where('weights')}: expected 0 values beside the models inside, "
-            f"got {len(model.values['weights'])}"
+            f"{model.where('weights')}: expected 0 values beside the models inside, got {count}"
         )
 
 
@@ -204,17 +217,27 @@ def _read_wavenet(
 ) -> tuple[Node, int | None]:
     condition, rate = None, None
     if config.has("condition_dsp"):
-        condition, rate = _read_model(config.section("condition_dsp"), reading, depth + 1)
+        # NAM Core plays the condition at its full size, whatever the size of the net.
+        inner = config.section("condition_dsp")
+        condition, rate = _read_model(inner, reading.at_full_size(), depth + 1)
     shape = parse_wavenet(config, condition.out_channels if condition else 1)
     reading.keep(config, CONFIG_KEYS)
-    for index, array in enumerate(config.values["layers"]):
-        reading.keep(Section(array, f"{config.where('layers')}[{index}]"), ARRAY_KEYS)
+    places = [f"{config.where('layers')}[{index}]" for index in range(len(shape.arrays))]
+    arrays = [Section(*pair) for pair in zip(config.values["layers"], places, strict=True)]
+    used = shape
+    if is_slimmable(arrays):
+        reading.sizes.append(1.0)
+        used = shape if reading.slim is None else slim_shape(shape, arrays, reading.slim)
+    for array in arrays:
+        # What has been cut is the whole model from now on.
+        reading.keep(array, ARRAY_KEYS if used is shape else {*ARRAY_KEYS, SLIM_KEY})
     if config.has("head"):
         reading.keep(config.section("head"), HEAD_KEYS)
     _warn_inactive(shape, config)
-    tensors = wavenet_tensors(shape)
-    found = take_tensors(tensors, model.values["weights"], model.where("weights"))
-    return build_wavenet(shape, found, condition), rate
+    found = reading.take(wavenet_tensors(shape), model)
+    if used is not shape:
+        found = slim_tensors(used, found)
+    return build_wavenet(used, found, condition), rate
 
 
 def _warn_inactive(shape: WaveNetShape, config: Section) -> None:
@@ -232,68 +255,15 @@ def _read_lstm(
 ) -> tuple[Node, int | None]:
     layers, units = parse_lstm(config)
     reading.keep(config, LSTM_KEYS)
-    tensors = lstm_tensors(layers, units)
-    found = take_tensors(tensors, model.values["weights"], model.where("weights"))
-    return build_lstm(layers, units, found), None
+    return build_lstm(layers, units, reading.take(lstm_tensors(layers, units), model)), None
 
 
 def _read_convnet(
     model: Section, config: Section, reading: _Reading, depth: int
 ) -> tuple[Node, int | None]:
-    """Blocks of two taps, then one tap to the output; batch norm folded into the blocks.
-
-    Groups divide the one input channel of the first block, so there is only one.
-    """
-    for key in ("in_channels", "out_channels", "groups"):
-        if config.integer(key, MAX_CHANNELS, 1) != 1:
-            raise ModelError(f"{config.where(key)}: expected 1, got {config.values[key]}")
-    channels = config.integer("channels", MAX_CHANNELS)
-    dilations = config.integers("dilations", MAX_LAYERS - 1, MAX_RECEPTIVE_FIELD)
-    batchnorm = config.boolean("batchnorm")
-    activation = parse_activation(
-        config.required("activation"), config.where("activation"), channels
-    )
-    reading.keep(config, _CONVNET_KEYS)
-    tensors: list[Tensor] = []
-    in_channels = 1
-    for index in range(len(dilations)):
-        tensors.append(Tensor(f"layers[{index}].weight", (channels, in_channels, 2)))
-        names = ("mean", "variance", "scale", "shift") if batchnorm else ("bias",)
-        tensors += [Tensor(f"layers[{index}].{name}", (channels,)) for name in names]
-        if batchnorm:
-            tensors.append(Tensor(f"layers[{index}].epsilon", ()))
-        in_channels = channels
-    tensors += [Tensor("head.weight", (1, channels, 1)), Tensor("head.bias", (1,))]
-    name = model.where("weights")
-    found = take_tensors(tensors, model.values["weights"], name)
-    layers = [
-        _convnet_layer(found, f"layers[{index}]", dilation, activation, name)
-        for index, dilation in enumerate(dilations)
-    ]
-    return ConvStack((*layers, ConvLayer(found["head.weight"], found["head.bias"]))), None
-
-
-def _convnet_layer(
-    found: dict[str, np.ndarray],
-    name: str,
-    dilation: int,
-    activation: Activation,
-    where: str,
-) -> ConvLayer:
-    weight = found[f"{name}.weight"]
-    if f"{name}.bias" in found:
-        return ConvLayer(weight, found[f"{name}.bias"], dilation, activation)
-    mean, variance, scale, shift, epsilon = (
-        found[f"{name}.{key}"].astype(np.float64)
-        for key in ("mean", "variance", "scale", "shift", "epsilon")
-    )
-    if not (variance + epsilon > 0).all():
-        raise ModelError(f"{where}: expected variances above 0 in {name}, got {variance.min():g}")
-    factor = scale / np.sqrt(variance + epsilon)
-    with np.errstate(over="ignore"):
-        folded = (weight * factor[:, None, None]).astype(np.float32)
-        bias = (shift - mean * factor).astype(np.float32)
-    return ConvLayer(folded, bias, dilation, activation)
+    shape = parse_convnet(config)
+    reading.keep(config, CONVNET_KEYS)
+    return build_convnet(shape, reading.take(convnet_tensors(shape), model), model), None
 
 
 def _read_linear(
@@ -309,7 +279,7 @@ def _read_linear(
         if config.integer(key, MAX_CHANNELS, 1) != 1:
             raise ModelError(f"{config.where(key)}: expected 1, got {config.values[key]}")
     reading.keep(config, {"receptive_field", "bias", "in_channels", "out_channels"})
-    found = take_tensors(tensors, model.values["weights"], model.where("weights"))
+    found = reading.take(tensors, model)
     response = found["taps"] if reading.newest_first else found["taps"][::-1].copy()
     return Linear(response, float(found.get("bias", 0.0))), None
 
@@ -350,7 +320,8 @@ def _read_container(
     if reading.slim is not None:
         chosen = next((i for i, size in enumerate(sizes) if reading.slim < size), chosen)
     section = sections[chosen]
-    node, rate = _read_model(section, reading, depth + 1)
+    # The chosen model is of one size: NAM Core does not cut it further.
+    node, rate = _read_model(section, reading.at_full_size(), depth + 1)
     for place in [p for p in reading.unknown if p.startswith(section.name)]:
         moved = model.name + place[len(section.name) :]
         if not model.name:

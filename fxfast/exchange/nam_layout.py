@@ -9,15 +9,15 @@ Tensors are ``(out, in / groups, taps)`` flattened, tap 0 the oldest, then the b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fxfast.errors import ModelError
-from fxfast.exchange.nam_fields import FLOAT32_BOUND
-from fxfast.graph import FILM_PLACES, MAX_PARAMETERS, Activation
+from fxfast.exchange.nam_text import WeightText
+from fxfast.graph import FILM_PLACES, MAX_PARAMETERS, MAX_WEIGHT, Activation
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class ArrayShape:
     head_channels: int
     head_taps: int
     head_bias: bool
+    head_dilation: int = 1
     films: Mapping[str, FilmShape] = field(default_factory=dict)
     layers: tuple[LayerShape, ...] = ()
 
@@ -149,22 +150,42 @@ def _layer_tensors(array: ArrayShape, layer: LayerShape, name: str) -> Iterator[
             yield Tensor(f"{name}.films.{key}.bias", (out,))
 
 
-def take_tensors(tensors: Iterable[Tensor], weights: Any, name: str) -> dict[str, np.ndarray]:
-    """Cut the flat list ``weights`` into float32 arrays by name.
+def take_tensors(
+    tensors: Iterable[Tensor],
+    weights: Any,
+    name: str,
+    read: Callable[[WeightText, str], np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Cut the flat list ``weights`` into float32 arrays by name; ``read`` reads it from the file.
 
-    The count is compared before any array is made; the error names the expected and the
+    The count is compared before a number is read; the error names the expected and the
     actual count and the first tensor that does not fit.
     """
-    if not isinstance(weights, list):
-        raise ModelError(f"{name}: expected a list of numbers, got {type(weights).__name__}")
     tensors = list(tensors)
-    _check_count(tensors, len(weights), name)
-    flat = _float32_values(weights, name)
+    if isinstance(weights, WeightText):
+        _check_count(tensors, weights.count, name)
+        flat = read(weights, name)
+    else:
+        _check_count(tensors, len(weights), name)
+        flat = _float32_values(weights, name)
     found, start = {}, 0
     for tensor in tensors:
-        found[tensor.name] = flat[start : start + tensor.size].reshape(tensor.shape).copy()
+        part = flat[start : start + tensor.size]
+        _check_magnitude(part, tensor, name, start)
+        found[tensor.name] = part.reshape(tensor.shape).copy()
         start += tensor.size
     return found
+
+
+def _check_magnitude(part: np.ndarray, tensor: Tensor, name: str, start: int) -> None:
+    if part.min() >= -MAX_WEIGHT and part.max() <= MAX_WEIGHT:
+        return
+    index = int(np.argmax(~(np.abs(part) <= MAX_WEIGHT)))
+    place = np.unravel_index(index, tensor.shape)
+    raise ModelError(
+        f"{name}[{start + index}]: expected a magnitude of at most {MAX_WEIGHT:g} in "
+        f"{tensor.name}{[int(i) for i in place]}, got {part[index]:g}"
+    )
 
 
 def _check_count(tensors: list[Tensor], count: int, name: str) -> None:
@@ -183,11 +204,10 @@ def _check_count(tensors: list[Tensor], count: int, name: str) -> None:
 
 
 def _float32_values(weights: list[Any], name: str) -> np.ndarray:
-    if set(map(type, weights)) <= {int, float}:
-        if all(-FLOAT32_BOUND < value < FLOAT32_BOUND for value in weights):
-            return np.array(weights, np.float64).astype(np.float32)
-        index = next(i for i, v in enumerate(weights) if not abs(v) < FLOAT32_BOUND)
-        raise ModelError(f"{name}[{index}]: expected a finite float32 number, got one beyond")
-    index = next(i for i, value in enumerate(weights) if type(value) not in (int, float))
-    kind = type(weights[index]).__name__
-    raise ModelError(f"{name}[{index}]: expected a number, got {kind}")
+    for index, value in enumerate(weights):
+        if type(value) not in (int, float):
+            kind = type(value).__name__
+            raise ModelError(f"{name}[{index}]: expected a number, got {kind}")
+    # An integer may have more digits than a float can hold.
+    limit = 2 * MAX_WEIGHT
+    return np.array([min(max(value, -limit), limit) for value in weights], np.float32)

@@ -24,6 +24,8 @@ from fxfast.graph import (
     Sequential,
 )
 
+# As long as the trainer's exporter lets its models settle.
+_SETTLING_SAMPLES = 48_000
 CONFIG_KEYS = {"input_size", "hidden_size", "num_layers", "in_channels", "out_channels"}
 _GATES = 4
 
@@ -93,3 +95,29 @@ def lstm_arrays(node: Node) -> tuple[int, int, dict[str, np.ndarray]] | None:
         found[f"layers[{index}].bias"] = layer.bias_ih + layer.bias_hh
         found[f"layers[{index}].initial"] = layer.initial
     return len(cells.layers), units, found
+
+
+def settled(cells: Recurrent, level: float) -> list[np.ndarray]:
+    """The state (2, units) of every layer after a long input of ``level``.
+
+    Players of ``.nam`` start an LSTM from the state in the file and not all let it settle.
+    """
+    parts = [
+        (
+            layer.weight_ih.astype(np.float64),
+            layer.weight_hh.astype(np.float64),
+            layer.bias_ih.astype(np.float64) + layer.bias_hh,
+        )
+        for layer in cells.layers
+    ]
+    states = [layer.initial.astype(np.float64) for layer in cells.layers]
+    for _ in range(_SETTLING_SAMPLES):
+        before, x = [state.copy() for state in states], np.array([level])
+        for state, (weight_ih, weight_hh, bias) in zip(states, parts, strict=True):
+            gates = (weight_ih @ x + weight_hh @ state[0] + bias).reshape(_GATES, -1)
+            i, f, o = 0.5 + 0.5 * np.tanh(0.5 * gates[[0, 1, 3]])
+            state[1] = f * state[1] + i * np.tanh(gates[2])
+            x = state[0] = o * np.tanh(state[1])
+        if all(np.array_equal(*pair) for pair in zip(before, states, strict=True)):
+            break
+    return [state.astype(np.float32) for state in states]

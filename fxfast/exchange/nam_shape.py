@@ -81,6 +81,7 @@ def _shared_shape(array: LayerArray, layer: WaveNetLayer) -> ArrayShape:
         head_channels=array.out_channels,
         head_taps=int(array.head_weight.shape[2]),
         head_bias=array.head_bias is not None,
+        head_dilation=array.head_dilation,
     )
     own = LayerShape(1, 1, layer.mode, layer.activation, layer.secondary)
     films = {
@@ -117,7 +118,7 @@ def is_first_generation(shape: WaveNetShape) -> bool:
 def _is_first_generation(array: ArrayShape) -> bool:
     plain = (
         array.bottleneck == array.channels
-        and array.groups == array.groups_mixin == array.head_taps == 1
+        and array.groups == array.groups_mixin == array.head_taps == array.head_dilation == 1
         and array.layer1x1 == PointwiseShape(array.channels)
         and array.head1x1 is None
         and not array.films
@@ -200,11 +201,13 @@ def _newest_array(array: ArrayShape, name: str) -> dict[str, Any]:
 
 
 def _array_head(array: ArrayShape) -> dict[str, Any]:
-    return {
+    head = {
         "out_channels": array.head_channels,
         "kernel_size": array.head_taps,
         "bias": array.head_bias,
     }
+    # NAM Core reads the key, the trainer does not know it.
+    return head if array.head_dilation == 1 else {**head, "head_dilation": array.head_dilation}
 
 
 def _activations(activations: Iterable[Any], name: str) -> list[Any]:

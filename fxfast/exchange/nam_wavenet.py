@@ -92,7 +92,7 @@ def _parse_array(section: Section) -> ArrayShape:
         raise ModelError(
             f"{section.where('bottleneck')}: expected {channels} without layer1x1, got {bottleneck}"
         )
-    head_channels, head_taps, head_bias = _parse_array_head(section)
+    head_channels, head_taps, head_bias, head_dilation = _parse_array_head(section)
     array = ArrayShape(
         input_size=section.integer("input_size", MAX_CHANNELS),
         condition_size=section.integer("condition_size", MAX_CHANNELS),
@@ -105,6 +105,7 @@ def _parse_array(section: Section) -> ArrayShape:
         head_channels=head_channels,
         head_taps=head_taps,
         head_bias=head_bias,
+        head_dilation=head_dilation,
         films=_parse_films(section),
         layers=_parse_layers(section, bottleneck),
     )
@@ -125,16 +126,13 @@ def _parse_pointwise(
     return PointwiseShape(out_channels, groups) if inner.boolean("active", active) else None
 
 
-def _parse_array_head(section: Section) -> tuple[int, int, bool]:
-    """Channels, taps and bias: the object ``head``, or the older pair of keys."""
+def _parse_array_head(section: Section) -> tuple[int, int, bool, int]:
+    """Channels, taps, bias and dilation: the object ``head``, or the older pair of keys."""
     if not section.has("head"):
         size = section.integer("head_size", MAX_CHANNELS)
-        return size, 1, section.boolean("head_bias")
+        return size, 1, section.boolean("head_bias"), 1
     head = section.section("head")
-    if head.integer("head_dilation", MAX_RECEPTIVE_FIELD, 1) != 1:
-        raise ModelError(
-            f"{head.where('head_dilation')}: expected 1, got {shown(head.values['head_dilation'])}"
-        )
+    dilation = head.integer("head_dilation", MAX_RECEPTIVE_FIELD, 1)
     size, bias = head.integer("out_channels", MAX_CHANNELS), head.boolean("bias")
     if section.integer("head_size", MAX_CHANNELS, size) != size:
         got = section.values["head_size"]
@@ -143,7 +141,7 @@ def _parse_array_head(section: Section) -> tuple[int, int, bool]:
         raise ModelError(
             f"{section.where('head_bias')}: expected {bias} as in head, got {not bias}"
         )
-    return size, head.integer("kernel_size", MAX_RECEPTIVE_FIELD), bias
+    return size, head.integer("kernel_size", MAX_RECEPTIVE_FIELD), bias, dilation
 
 
 def _parse_films(section: Section) -> dict[str, FilmShape]:
@@ -276,6 +274,7 @@ def build_wavenet(
             ),
             head_weight=found[f"arrays[{index}].head_weight"],
             head_bias=found.get(f"arrays[{index}].head_bias"),
+            head_dilation=array.head_dilation,
         )
         for index, array in enumerate(shape.arrays)
     )

@@ -2,6 +2,9 @@
 
 What the format cannot express is refused with the reason. What ``fxfast.exchange.nam``
 kept of a file that was read goes back to its place, as long as the place is still there.
+
+An LSTM that came from a file keeps the state it came with; any other is written with its state
+after long silence, as the trainer writes it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from fxfast.exchange import bounded_json, model_file, nam
 from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.nam_activation import describe_activation, short_name
 from fxfast.exchange.nam_layout import wavenet_tensors
-from fxfast.exchange.nam_lstm import lstm_arrays, lstm_tensors
+from fxfast.exchange.nam_lstm import lstm_arrays, lstm_tensors, settled
 from fxfast.exchange.nam_shape import (
     first_generation_config,
     is_first_generation,
@@ -30,6 +33,7 @@ from fxfast.exchange.nam_shape import (
     wavenet_shape,
 )
 from fxfast.graph import ConvStack, Linear, ModelGraph, Node, Sequential, WaveNet
+from fxfast.player import Player
 from fxfast.whole_file import whole_file
 
 FIRST_GENERATION_VERSION = "0.5.4"
@@ -40,6 +44,7 @@ NEWEST_VERSION = "0.7.0"
 class _Kept:
     """What a read file said beyond the graph, and the sample rate to write, if any."""
 
+    is_from_file: bool
     sample_rate: int | None
     metadata: Any
     unknown: dict[str, dict[str, Any]]
@@ -91,7 +96,8 @@ def _kept(graph: ModelGraph) -> _Kept:
     # A file that does not say its rate stays so, unless the graph says another.
     silent = "sample_rate" in found and found["sample_rate"] is None
     assumed = silent and graph.sample_rate == nam.DEFAULT_SAMPLE_RATE
-    return _Kept(None if assumed else graph.sample_rate, found.get("metadata"), unknown)
+    rate = None if assumed else graph.sample_rate
+    return _Kept("version" in found, rate, found.get("metadata"), unknown)
 
 
 def _find(document: dict[str, Any], place: str) -> dict[str, Any] | None:
@@ -106,11 +112,16 @@ def _find(document: dict[str, Any], place: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _model_document(node: Node, name: str, place: str, kept: _Kept) -> dict[str, Any]:
-    """A complete model; ``name`` is its path in the graph, ``place`` its place in the file."""
+def _model_document(
+    node: Node, name: str, place: str, kept: _Kept, level: float = 0.0
+) -> dict[str, Any]:
+    """A complete model; ``name`` is its path in the graph, ``place`` its place in the file.
+
+    ``level`` is what it hears when the whole file hears silence.
+    """
     lstm = lstm_arrays(node)
     if lstm is not None:
-        parts = _lstm(*lstm)
+        parts = _lstm(node, *lstm, None if kept.is_from_file else level)
     elif isinstance(node, WaveNet):
         parts = _wavenet(node, name, place, kept)
     elif isinstance(node, ConvStack):
@@ -208,7 +219,13 @@ def _check_convnet(stack: ConvStack, name: str) -> None:
             refuse(f"{place}.activation", "the activation of layers[0]", "another")
 
 
-def _lstm(layers: int, units: int, found: dict[str, np.ndarray]) -> _Parts:
+def _lstm(
+    node: Node, layers: int, units: int, found: dict[str, np.ndarray], level: float | None
+) -> _Parts:
+    """``level`` is what it settles on, None where its state stays."""
+    if level is not None:
+        states = settled(node.children[0], level)  # type: ignore[arg-type]
+        found |= {f"layers[{index}].initial": state for index, state in enumerate(states)}
     config = {"input_size": 1, "hidden_size": units, "num_layers": layers}
     weights = [found[tensor.name].ravel() for tensor in lstm_tensors(layers, units)]
     return FIRST_GENERATION_VERSION, "LSTM", config, weights
@@ -223,8 +240,17 @@ def _linear(node: Linear, place: str, kept: _Kept) -> _Parts:
 
 
 def _sequential(node: Sequential, name: str, place: str, kept: _Kept) -> _Parts:
-    models = [
-        _model_document(child, f"{name}.children[{index}]", f"{place}.config.models[{index}]", kept)
-        for index, child in enumerate(node.children)
-    ]
+    models = []
+    for index, child in enumerate(node.children):
+        level = _level_after(node.children[:index])
+        child_place = f"{place}.config.models[{index}]"
+        models.append(_model_document(child, f"{name}.children[{index}]", child_place, kept, level))
     return NEWEST_VERSION, "Sequential", {"models": models}, []
+
+
+def _level_after(nodes: tuple[Node, ...]) -> float:
+    """What comes out of a chain that has heard silence for ever."""
+    if not nodes or nodes[-1].out_channels != 1:
+        return 0.0
+    graph = ModelGraph(Sequential(nodes), nam.DEFAULT_SAMPLE_RATE)
+    return float(Player(graph, threads=1).render(np.zeros(1, np.float32))[0])

@@ -174,6 +174,10 @@ def _read_wavenet(found: dict[str, Any], name: str, take: Take, depth: int) -> N
 
 
 def _read_array(found: Any, name: str, take: Take) -> LayerArray:
+    dilation = 1
+    if isinstance(found, dict) and "head_dilation" in found:
+        dilation = integer(found, "head_dilation", f"{name}.", 1, MAX_RECEPTIVE_FIELD)
+        found = {key: value for key, value in found.items() if key != "head_dilation"}
     _check_object(found, {"layers", "head_bias"}, name)
     layers = tuple(
         _read_layer(layer, f"{name}.layers[{index}]", take)
@@ -185,6 +189,7 @@ def _read_array(found: Any, name: str, take: Take) -> LayerArray:
         layers,
         take(f"{name}.head_weight", 3),
         take(f"{name}.head_bias", 1) if has_bias else None,
+        dilation,
     )
 
 

@@ -103,7 +103,9 @@ def _write_array(array: LayerArray, put: _Putter) -> dict[str, Any]:
         _write_layer(layer, _Putter(f"{put.name}.layers[{index}]", put.tensors))
         for index, layer in enumerate(array.layers)
     ]
-    return {"layers": layers, "head_bias": put.array("head_bias", array.head_bias)}
+    found = {"layers": layers, "head_bias": put.array("head_bias", array.head_bias)}
+    # Most files do without the key, so that every reader of version 2 takes them.
+    return found if array.head_dilation == 1 else {**found, "head_dilation": array.head_dilation}
 
 
 def _write_layer(layer: WaveNetLayer, put: _Putter) -> dict[str, Any]:

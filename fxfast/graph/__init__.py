@@ -22,6 +22,7 @@ from fxfast.graph.checks import (
     MAX_PARAMETERS,
     MAX_RECEPTIVE_FIELD,
     MAX_SAMPLE_RATE,
+    MAX_WEIGHT,
 )
 from fxfast.graph.conv_stack import ConvLayer, ConvStack
 from fxfast.graph.model_graph import ModelGraph
@@ -49,6 +50,7 @@ __all__ = [
     "MAX_PARAMETERS",
     "MAX_RECEPTIVE_FIELD",
     "MAX_SAMPLE_RATE",
+    "MAX_WEIGHT",
     "MODES",
     "SLOPE_KINDS",
     "Activation",

@@ -17,11 +17,13 @@ MAX_CHANNELS = 4096
 MAX_PARAMETERS = 1 << 26
 MAX_RECEPTIVE_FIELD = 1 << 24
 MAX_SAMPLE_RATE = 1_000_000
+# No net that plays has a weight near it: real ones stay below 100, folded norms below 1e4.
+MAX_WEIGHT = 1e6
 MAX_NODE_DEPTH = 8
 
 
 def check_array(array: Any, name: str, dimensions: int) -> None:
-    """A finite float32 array of so many non-empty dimensions."""
+    """A float32 array of so many non-empty dimensions, no value beyond ``MAX_WEIGHT``."""
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         got = getattr(array, "dtype", type(array).__name__)
         raise ModelError(f"{name}: expected a float32 array, got {got}")
@@ -31,8 +33,13 @@ def check_array(array: Any, name: str, dimensions: int) -> None:
         )
     # One value repeated without memory stands for weights that a file only announces.
     seen = array if any(array.strides) else array[(slice(0, 1),) * dimensions]
-    if not np.isfinite(seen).all():
-        raise ModelError(f"{name}: expected finite values, got NaN or infinity")
+    # Of NaN both are NaN, and no comparison holds.
+    if not (seen.min() >= -MAX_WEIGHT and seen.max() <= MAX_WEIGHT):
+        index = np.unravel_index(int(np.argmax(~(np.abs(seen) <= MAX_WEIGHT))), seen.shape)
+        raise ModelError(
+            f"{name}{[int(i) for i in index]}: expected finite values of at most {MAX_WEIGHT:g}, "
+            f"got {seen[index]:g}"
+        )
 
 
 def check_shape(array: Any, name: str, shape: tuple[int, ...]) -> None:

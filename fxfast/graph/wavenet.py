@@ -120,13 +120,15 @@ class WaveNetLayer:
 class LayerArray:
     """Layers between a 1x1 convolution and the convolution of their sum.
 
-    ``rechannel`` is (C, in) and has no bias. ``head_weight`` is (out, sum channels, taps).
+    ``rechannel`` is (C, in) and has no bias. ``head_weight`` is (out, sum channels, taps),
+    its taps ``head_dilation`` samples apart.
     """
 
     rechannel: np.ndarray
     layers: tuple[WaveNetLayer, ...]
     head_weight: np.ndarray
     head_bias: np.ndarray | None = None
+    head_dilation: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -138,6 +140,11 @@ class LayerArray:
     @property
     def out_channels(self) -> int:
         return int(self.head_weight.shape[0])
+
+    @property
+    def head_history_samples(self) -> int:
+        """How many samples of the sum before the current one its convolution reads."""
+        return (int(self.head_weight.shape[2]) - 1) * self.head_dilation
 
     def convolutions(self) -> Iterator[Convolution]:
         yield Convolution(self.rechannel, None, 1)
@@ -207,7 +214,7 @@ class WaveNet(Node):
                 total = max(total, a)
                 if layer.layer1x1 is not None:
                     h = max(h, a)
-            total += int(array.head_weight.shape[2]) - 1
+            total += array.head_history_samples
         return total + sum(int(conv.weight.shape[2]) - 1 for conv in self.head)
 
     @property

@@ -81,6 +81,7 @@ def _check_array(
     check_array(array.head_weight, f"{name}.head_weight", 3)
     check_grouped(array.head_weight, 1, f"{name}.head_weight", total)
     check_bias(array.head_bias, f"{name}.head_bias", array.out_channels)
+    check_integer(array.head_dilation, f"{name}.head_dilation", MAX_RECEPTIVE_FIELD)
 
 
 def _check_layer(layer: WaveNetLayer, name: str, channels: int, condition_channels: int) -> None:

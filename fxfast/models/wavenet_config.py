@@ -97,6 +97,7 @@ class LayerArrayConfig:
     head_channels: int
     head_kernel_size: int = 1
     head_bias: bool = True
+    head_dilation: int = 1
 
 
 @dataclass(frozen=True)

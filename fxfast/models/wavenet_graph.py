@@ -92,6 +92,7 @@ def _array_node(
         layers=layers,
         head_weight=source(f"{name}.head.weight", shape) if layers else np.zeros(0, np.float32),
         head_bias=source(f"{name}.head.bias", shape[:1]) if config.head_bias else None,
+        head_dilation=config.head_dilation,
     )
 
 
@@ -180,6 +181,7 @@ def net_config(node: Node, name: str = "root") -> WaveNetConfig:
                 head_channels=array.out_channels,
                 head_kernel_size=int(array.head_weight.shape[2]),
                 head_bias=array.head_bias is not None,
+                head_dilation=array.head_dilation,
             )
             for array in node.arrays
         ),

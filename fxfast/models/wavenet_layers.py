@@ -203,6 +203,7 @@ class Array(nn.Module):
             config.layers[-1].head_channels,
             config.head_channels,
             config.head_kernel_size,
+            dilation=config.head_dilation,
             bias=config.head_bias,
         )
 
