@@ -100,7 +100,7 @@ class RecurrentOp:
 
 @dataclass(frozen=True, eq=False)
 class FilterOp:
-    """``output = bias + taps * input``, one channel, by partitions in the frequency domain.
+    """``output = bias + taps * input``, one channel, of any length.
 
     ``taps`` is the impulse response, the newest sample's factor first; at least
     ``MIN_FILTER_TAPS`` of them.
@@ -112,8 +112,8 @@ class FilterOp:
     bias: float
 
 
-# Below, the direct sum is at least as fast, whatever the instruction set.
-MIN_FILTER_TAPS = 256
+# Below, a convolution of one channel does less.
+MIN_FILTER_TAPS = 32
 
 Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp | RecurrentOp | FilterOp
 # The operands of each operation, those first that the output may take the place of.

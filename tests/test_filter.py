@@ -34,15 +34,14 @@ def noise(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
 
-def response(taps: int, seed: int = 2) -> np.ndarray:
-    """Noise that decays by 60 dB, as of a room, of unit energy."""
-    decay = 10.0 ** (-3.0 * np.arange(taps) / taps)
-    h = noise(taps, seed=seed) * decay
+def response(taps: int, decay_db: float = 60.0) -> np.ndarray:
+    """Noise that decays, as of a room, of unit energy."""
+    h = noise(taps, seed=2) * 10.0 ** (-decay_db / 20 * np.arange(taps) / taps)
     return (h / np.sqrt((h**2).sum())).astype(np.float32)
 
 
-def filter_graph(taps: int, bias: float = 0.0) -> ModelGraph:
-    return ModelGraph(Linear(response(taps), bias), RATE)
+def filter_graph(taps: int, bias: float = 0.0, decay_db: float = 60.0) -> ModelGraph:
+    return ModelGraph(Linear(response(taps, decay_db), bias), RATE)
 
 
 @pytest.fixture(params=ISAS)
@@ -50,18 +49,28 @@ def isa(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def plain_float32(x: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Every output sample as a float32 dot product; of very long responses, numpy's own."""
+    if h.size > 5000:
+        return np.convolve(x, h)[: x.size]
+    past = np.concatenate([np.zeros(h.size - 1, np.float32), x])
+    windows = np.lib.stride_tricks.sliding_window_view(past, h.size)
+    y: np.ndarray = np.ascontiguousarray(windows) @ np.ascontiguousarray(h[::-1])
+    return y
+
+
+@pytest.mark.parametrize("decay_db", [60.0, 0.0])
 @pytest.mark.parametrize("taps", LENGTHS)
-def test_as_accurate_as_plain_float32(isa: str, taps: int) -> None:
+def test_as_accurate_as_plain_float32(isa: str, taps: int, decay_db: float) -> None:
     x = noise(4000 + taps // 2 if isa != "reference" else 3000)
-    h = response(taps)
+    h = response(taps, decay_db)
     truth = oaconvolve(x.astype(np.float64), h.astype(np.float64))[: x.size] + 0.25
-    plain = rms(np.convolve(x, h)[: x.size] + np.float32(0.25) - truth)
-    ours = rms(Player(filter_graph(taps, 0.25), isa=isa).render(x) - truth)
-    # Of one tap and of two, all that there is to round is the result.
-    assert ours <= TOLERANCES["float32_ratio"].value * plain or taps <= 2
+    plain = rms(plain_float32(x, h) + np.float32(0.25) - truth)
+    ours = rms(Player(filter_graph(taps, 0.25, decay_db), isa=isa).render(x) - truth)
+    assert ours <= TOLERANCES["float32_ratio"].value * plain
 
 
-@pytest.mark.parametrize("taps", [MIN_FILTER_TAPS, 700, 4097, 40_000])
+@pytest.mark.parametrize("taps", [MIN_FILTER_TAPS, 129, 700, 4097, 40_000])
 def test_every_split_gives_the_same_bits(isa: str, taps: int) -> None:
     samples = 3000 if isa == "reference" else 50_000
     player = Player(filter_graph(taps), isa=isa)
@@ -144,7 +153,7 @@ def test_a_response_of_ten_seconds_at_96_khz() -> None:
     expected = np.zeros(x.size)
     expected[3 : 3 + h.size] += h
     expected[5000 : 5000 + h.size] -= 0.5 * h
-    assert rms(got - expected) <= TOLERANCES["float32_ratio"].value * 1e-7 * rms(expected)
+    assert rms(got - expected) <= TOLERANCES["between_isas"].value * rms(expected)
 
 
 def test_lowering_picks_by_length() -> None:

@@ -119,6 +119,7 @@ class FilterRun {
       : kernels_(kernels), task_(task), layout_(task.taps) {}
 
   void run() noexcept {
+    if (layout_.level_count == 0) return run_head(0, task_.samples, nullptr);
     auto* position = reinterpret_cast<FilterPosition*>(task_.state);
     for (int done = 0; done < task_.samples;) {
       const auto in_block = static_cast<int>(position->samples % kFilterHeadTaps);
@@ -139,17 +140,8 @@ class FilterRun {
   }
 
   void run_head(int first, int samples, const float* pending) const noexcept {
-    ConvTask conv{};
-    conv.input = task_.input + first - (kFilterHeadTaps - 1);
-    conv.output = task_.output + first;
-    conv.add = pending;
-    conv.weights = task_.packed;
-    conv.bias = task_.bias;
-    conv.in_channels = conv.out_channels = conv.dilation = 1;
-    conv.taps = kFilterHeadTaps;
-    conv.samples = samples;
-    conv.activation = Activation::kNone;
-    kernels_.conv(conv);
+    kernels_.fir({task_.input + first, task_.output + first, pending, task_.packed, task_.bias,
+                  static_cast<int>(direct_taps(task_.taps)), samples});
   }
 
   // What is due after `position` samples, a whole number of the shortest blocks. The longest
@@ -211,7 +203,8 @@ class FilterRun {
 }  // namespace
 
 FilterLayout::FilterLayout(std::int64_t taps) noexcept {
-  take(packed_floats, kFilterHeadTaps);
+  take(packed_floats, static_cast<std::size_t>(direct_taps(taps)));
+  if (taps <= kMaxDirectTaps) return;
   state_floats = sizeof(FilterPosition) / sizeof(float);
   std::int64_t first = kFilterHeadTaps;
   while (first < taps) {
@@ -241,13 +234,14 @@ FilterLayout::FilterLayout(std::int64_t taps) noexcept {
 }
 
 std::int64_t FilterLayout::reach_samples() const {
+  if (level_count == 0) return kMaxDirectTaps;
   const FilterLevel& last = levels[level_count - 1];
   // A level's first tap is at its block length, and a spectrum holds two blocks.
   return std::int64_t{last.bins} * (last.partitions + 3);
 }
 
 std::int64_t FilterLayout::multiply_adds_per_sample() const {
-  std::int64_t total = kFilterHeadTaps;
+  std::int64_t total = level_count == 0 ? kMaxDirectTaps : kFilterHeadTaps;
   for (int l = 0; l < level_count; ++l) {
     const FilterLevel& level = levels[l];
     int splits = 0;
@@ -259,8 +253,9 @@ std::int64_t FilterLayout::multiply_adds_per_sample() const {
 
 void pack_filter(const std::vector<float>& weight, float* packed) {
   const FilterLayout layout(static_cast<std::int64_t>(weight.size()));
-  std::copy(weight.end() - kFilterHeadTaps, weight.end(), packed);
   const std::vector<float> taps(weight.rbegin(), weight.rend());
+  const auto direct = static_cast<std::size_t>(direct_taps(static_cast<std::int64_t>(taps.size())));
+  std::copy_n(taps.begin(), std::min(direct, taps.size()), packed);
   for (int l = 0; l < layout.level_count; ++l) {
     const FilterLevel& level = layout.levels[l];
     const std::vector<Complex> twiddles = split_twiddles(level.bins);

@@ -7,7 +7,7 @@
 // Products with spectra of earlier blocks are made one group of bins for each kGroupBins samples;
 // at the end of a block only one transform there and one back are left.
 //
-// Packed: the first taps, the oldest first | per level: twiddles, response.
+// Packed: the first taps, the newest first | per level: twiddles, response.
 // State: FilterPosition | the newest input | per level: pending output, sums, spectra | work.
 #pragma once
 
@@ -29,12 +29,12 @@ struct FilterLevel {
   std::size_t pending = 0, sums = 0, spectra = 0;  // in the state, floats
 };
 
-// What follows from the number of taps, more than kFilterHeadTaps.
+// What follows from the number of taps. Up to kMaxDirectTaps there is no level and no state.
 struct FilterLayout {
   explicit FilterLayout(std::int64_t taps) noexcept;
 
   // Bits are the same for streams that start a whole number of these apart.
-  int grid_samples() const { return levels[level_count - 1].bins; }
+  int grid_samples() const { return level_count == 0 ? 1 : levels[level_count - 1].bins; }
   // The oldest sample that any spectrum of a sum holds.
   std::int64_t reach_samples() const;
   std::int64_t multiply_adds_per_sample() const;
@@ -50,7 +50,7 @@ struct FilterLayout {
 void pack_filter(const std::vector<float>& weight, float* packed);
 
 struct FilterTask {
-  const float* input;  // after kFilterHeadTaps - 1 samples of history
+  const float* input;  // after direct_taps(taps) - 1 samples of history
   float* output;
   const float* packed;
   const float* bias;

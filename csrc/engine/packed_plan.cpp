@@ -139,7 +139,7 @@ void check_conv_sizes(const PlanOp& op) {
 void check_filter_sizes(const PlanOp& op) {
   require(op.in_channels == 1 && op.out_channels == 1 && op.dilation == 1,
           "a filter of several channels");
-  require(op.taps > kFilterHeadTaps && op.taps <= kMaxReceptiveField, "bad taps of a filter");
+  require(op.taps >= 1 && op.taps <= kMaxReceptiveField, "bad taps of a filter");
   require(op.activation == static_cast<std::uint32_t>(Activation::kNone),
           "an activation of another operation");
 }

@@ -69,8 +69,9 @@ struct PlanOp {
 
   // What it reads of its line; a filter keeps the rest of its past itself.
   std::uint32_t history_samples() const {
-    return kind == static_cast<std::uint32_t>(OpKind::kFilter) ? kFilterHeadTaps - 1
-                                                               : (taps - 1) * dilation;
+    return kind == static_cast<std::uint32_t>(OpKind::kFilter)
+               ? static_cast<std::uint32_t>(direct_taps(taps) - 1)
+               : (taps - 1) * dilation;
   }
 };
 

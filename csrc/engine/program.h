@@ -22,9 +22,14 @@ enum class OpKind : std::uint32_t {
 };
 constexpr std::uint32_t kOpKindCount = 5;
 
-// A filter of one channel and many taps has so many of them on its line; the past of the others it
-// keeps itself (filter.h).
+// The taps of a filter that are summed directly, from samples of its line; the past that the
+// others read it keeps itself (filter.h). Up to kMaxDirectTaps a direct sum of all costs least.
 constexpr int kFilterHeadTaps = kGroupBins;
+constexpr int kMaxDirectTaps = 2 * kFilterHeadTaps;
+constexpr std::int64_t direct_taps(std::int64_t taps) {
+  if (taps > kMaxDirectTaps) return kFilterHeadTaps;
+  return (taps + kGroupBins - 1) / kGroupBins * kGroupBins;
+}
 
 // Channels of a line, from `first` on; how many follows from the operation.
 struct Operand {
@@ -44,7 +49,7 @@ struct Op {
   Operand output;
   int in_channels = 0;  // kConv, kRecurrent, kFilter
   int out_channels = 0;
-  int taps = 1;      // kConv; kFilter: more than kFilterHeadTaps
+  int taps = 1;      // kConv, kFilter
   int dilation = 1;  // kConv
   // kConv, kFilter: [out][in][tap], tap 0 is the oldest sample.
   // kRecurrent: [in + out][4][out], the rows of x and then of h, the gates as in kernel_table.h.
@@ -56,7 +61,7 @@ struct Op {
   std::int64_t history_samples() const { return std::int64_t{taps - 1} * dilation; }
   // Of those, what it reads of its line.
   std::int64_t line_history_samples() const {
-    return kind == OpKind::kFilter ? kFilterHeadTaps - 1 : history_samples();
+    return kind == OpKind::kFilter ? direct_taps(taps) - 1 : history_samples();
   }
 };
 

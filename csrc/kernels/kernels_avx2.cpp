@@ -11,6 +11,7 @@ namespace {
 
 #include "kernels/kernels_body.inl"
 #include "kernels/recurrent_body.inl"
+#include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
@@ -19,17 +20,11 @@ namespace {
 }  // namespace
 
 const KernelTable& avx2_kernels() {
-  static constexpr KernelTable table = {"avx2",
-                                        Requires::kX86_64_v3,
-                                        FXFAST_VECTOR_FLOATS,
-                                        avx2::conv,
-                                        avx2::activate,
-                                        avx2::combine,
-                                        avx2::recurrent,
-                                        avx2::weight_grad,
-                                        avx2::multiply_add_burst,
-                                        avx2::spectrum_sum,
-                                        avx2::spectrum_block};
+  static constexpr KernelTable table = {
+      "avx2",          Requires::kX86_64_v3, FXFAST_VECTOR_FLOATS,
+      avx2::conv,      avx2::activate,       avx2::combine,
+      avx2::recurrent, avx2::weight_grad,    avx2::multiply_add_burst,
+      avx2::fir,       avx2::spectrum_sum,   avx2::spectrum_block};
   return table;
 }
 

@@ -11,6 +11,7 @@ namespace {
 
 #include "kernels/kernels_body.inl"
 #include "kernels/recurrent_body.inl"
+#include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
@@ -19,17 +20,11 @@ namespace {
 }  // namespace
 
 const KernelTable& avx512_kernels() {
-  static constexpr KernelTable table = {"avx512",
-                                        Requires::kX86_64_v4,
-                                        FXFAST_VECTOR_FLOATS,
-                                        avx512::conv,
-                                        avx512::activate,
-                                        avx512::combine,
-                                        avx512::recurrent,
-                                        avx512::weight_grad,
-                                        avx512::multiply_add_burst,
-                                        avx512::spectrum_sum,
-                                        avx512::spectrum_block};
+  static constexpr KernelTable table = {
+      "avx512",          Requires::kX86_64_v4, FXFAST_VECTOR_FLOATS,
+      avx512::conv,      avx512::activate,     avx512::combine,
+      avx512::recurrent, avx512::weight_grad,  avx512::multiply_add_burst,
+      avx512::fir,       avx512::spectrum_sum, avx512::spectrum_block};
   return table;
 }
 

@@ -11,6 +11,7 @@ namespace {
 
 #include "kernels/kernels_body.inl"
 #include "kernels/recurrent_body.inl"
+#include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
@@ -19,17 +20,11 @@ namespace {
 }  // namespace
 
 const KernelTable& portable_kernels() {
-  static constexpr KernelTable table = {"portable",
-                                        Requires::kNone,
-                                        FXFAST_VECTOR_FLOATS,
-                                        portable::conv,
-                                        portable::activate,
-                                        portable::combine,
-                                        portable::recurrent,
-                                        portable::weight_grad,
-                                        portable::multiply_add_burst,
-                                        portable::spectrum_sum,
-                                        portable::spectrum_block};
+  static constexpr KernelTable table = {
+      "portable",          Requires::kNone,        FXFAST_VECTOR_FLOATS,
+      portable::conv,      portable::activate,     portable::combine,
+      portable::recurrent, portable::weight_grad,  portable::multiply_add_burst,
+      portable::fir,       portable::spectrum_sum, portable::spectrum_block};
   return table;
 }
 

@@ -188,6 +188,7 @@ const KernelTable& reference_kernels() {
                                         recurrent,
                                         weight_grad,
                                         multiply_add_burst,
+                                        reference::fir,
                                         reference::spectrum_sum,
                                         reference::spectrum_block};
   return table;

@@ -60,6 +60,17 @@ std::ptrdiff_t place_in_group(int factor) {
 
 }  // namespace
 
+void fir(const FirTask& task) noexcept {
+  for (int t = 0; t < task.samples; ++t) {
+    double sum = static_cast<double>(*task.bias);
+    if (task.add != nullptr) sum += static_cast<double>(task.add[t]);
+    for (int n = 0; n < task.tap_count; ++n) {
+      sum += static_cast<double>(task.taps[n]) * static_cast<double>(task.input[t - n]);
+    }
+    task.output[t] = static_cast<float>(sum);
+  }
+}
+
 void spectrum_sum(const SpectrumSumTask& task) noexcept {
   for (int bin = 0; bin < kGroupBins; ++bin) {
     Complex sum = 0.0;

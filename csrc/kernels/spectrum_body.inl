@@ -69,25 +69,32 @@ static FXFAST_INLINE void split_all(ComplexVec (&x)[1 << kSplits], const Twiddle
   }
 }
 
+// The way back, but for the last step: the splits of the first half, and of the second half.
 template <int kSplits>
-static FXFAST_INLINE void join_all(ComplexVec (&x)[1 << kSplits], const Twiddles& w) {
-  constexpr int kHalf = 1 << (kSplits - 1);
+static FXFAST_INLINE void join_first(ComplexVec (&x)[1 << kSplits], const Twiddles& w) {
+  constexpr int kQuarter = (1 << kSplits) / 4;
   if constexpr (kSplits == 3) {
     join(x[0], x[1], w.quarter0);
     join_i(x[2], x[3], w.quarter0);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < kQuarter; ++i) join(x[i], x[i + kQuarter], w.half);
+}
+template <int kSplits>
+static FXFAST_INLINE void join_second(ComplexVec (&x)[1 << kSplits], const Twiddles& w) {
+  constexpr int kHalf = 1 << (kSplits - 1), kQuarter = kHalf / 2;
+  if constexpr (kSplits == 3) {
     join(x[4], x[5], w.quarter2);
     join_i(x[6], x[7], w.quarter2);
   }
-  if constexpr (kSplits >= 2) {
-    constexpr int kQuarter = kHalf / 2;
 #pragma GCC unroll 2
-    for (int i = 0; i < kQuarter; ++i) {
-      join(x[i], x[i + kQuarter], w.half);
-      join_i(x[kHalf + i], x[kHalf + i + kQuarter], w.half);
-    }
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < kHalf; ++i) join(x[i], x[i + kHalf], w.block);
+  for (int i = kHalf; i < kHalf + kQuarter; ++i) join_i(x[i], x[i + kQuarter], w.half);
+}
+static FXFAST_INLINE void join_all(ComplexVec (&x)[4], const Twiddles& w) {
+  join_first<2>(x, w);
+  join_second<2>(x, w);
+  join(x[0], x[2], w.block);
+  join(x[1], x[3], w.block);
 }
 
 template <int kSplits>
@@ -106,38 +113,45 @@ static FXFAST_INLINE Twiddles block_twiddles(const float* twiddles, int split, i
   return w;
 }
 
-// --- where passes read and write: element n is a multiple of kVec --------------------------------
+// --- where passes read and write -----------------------------------------------------------------
+// Elements `n + offset` and on, where n or the offset is a multiple of kChunk.
 
 static FXFAST_INLINE std::ptrdiff_t place(std::ptrdiff_t n) {
-  return n / kChunk * (2 * kChunk) + n % kChunk;
+  return n + (n & ~(std::ptrdiff_t)(kChunk - 1));
 }
 
 struct Chunks {
   float* z;
-  FXFAST_INLINE ComplexVec at(std::ptrdiff_t n) const {
-    return {load(z + place(n)), load(z + place(n) + kChunk)};
+  FXFAST_INLINE ComplexVec at(std::ptrdiff_t n, std::ptrdiff_t offset) const {
+    const float* p = z + place(n) + place(offset);
+    return {load(p), load(p + kChunk)};
   }
-  FXFAST_INLINE void put(std::ptrdiff_t n, ComplexVec v) const {
-    store(z + place(n), v.re);
-    store(z + place(n) + kChunk, v.im);
+  FXFAST_INLINE void put(std::ptrdiff_t n, std::ptrdiff_t offset, ComplexVec v) const {
+    float* p = z + place(n) + place(offset);
+    store(p, v.re);
+    store(p + kChunk, v.im);
   }
 };
 struct TwoBlocks {
   const float* older;
   const float* newer;
-  FXFAST_INLINE ComplexVec at(std::ptrdiff_t n) const { return {load(older + n), load(newer + n)}; }
+  FXFAST_INLINE ComplexVec at(std::ptrdiff_t n, std::ptrdiff_t offset) const {
+    return {load(older + n + offset), load(newer + n + offset)};
+  }
 };
 struct Filtered {
   const float* add;
   float* output;
-  FXFAST_INLINE void put(std::ptrdiff_t n, ComplexVec v) const {
+  FXFAST_INLINE void put(std::ptrdiff_t n, std::ptrdiff_t offset, ComplexVec v) const {
+    n += offset;
     store(output + n, add == nullptr ? v.im : v.im + load(add + n));
   }
 };
 
 // `kSplits` splits of all blocks that `splits` splits have left.
 template <int kSplits, typename Source>
-void forward_pass(const Source& source, float* work, const float* twiddles, int bins, int splits) {
+__attribute__((noinline)) void forward_pass(const Source& source, float* work,
+                                            const float* twiddles, int bins, int splits) {
   const std::ptrdiff_t m = bins >> (splits + kSplits);
   const Chunks out{work};
   for (int block = 0; block < 1 << splits; ++block) {
@@ -146,28 +160,39 @@ void forward_pass(const Source& source, float* work, const float* twiddles, int 
     for (std::ptrdiff_t j = first; j < first + m; j += kVec) {
       ComplexVec x[1 << kSplits];
 #pragma GCC unroll 8
-      for (int i = 0; i < 1 << kSplits; ++i) x[i] = source.at(j + i * m);
+      for (int i = 0; i < 1 << kSplits; ++i) x[i] = source.at(j, i * m);
       split_all<kSplits>(x, w);
 #pragma GCC unroll 8
-      for (int i = 0; i < 1 << kSplits; ++i) out.put(j + i * m, x[i]);
+      for (int i = 0; i < 1 << kSplits; ++i) out.put(j, i * m, x[i]);
     }
   }
 }
 
 template <int kSplits, typename Sink>
-void inverse_pass(float* work, const Sink& sink, const float* twiddles, int bins, int splits) {
+__attribute__((noinline)) void inverse_pass(float* work, const Sink& sink, const float* twiddles,
+                                            int bins, int splits) {
   const std::ptrdiff_t m = bins >> (splits + kSplits);
   const Chunks in{work};
   for (int block = 0; block < 1 << splits; ++block) {
-    const Twiddles w = block_twiddles<kSplits>(twiddles, splits, block);
     const std::ptrdiff_t first = (m << kSplits) * block;
     for (std::ptrdiff_t j = first; j < first + m; j += kVec) {
       ComplexVec x[1 << kSplits];
-#pragma GCC unroll 8
-      for (int i = 0; i < 1 << kSplits; ++i) x[i] = in.at(j + i * m);
-      join_all<kSplits>(x, w);
-#pragma GCC unroll 8
-      for (int i = 0; i < 1 << kSplits; ++i) sink.put(j + i * m, x[i]);
+      constexpr int kHalf = 1 << (kSplits - 1);
+#pragma GCC unroll 4
+      for (int i = 0; i < kHalf; ++i) x[i] = in.at(j, i * m);
+      join_first<kSplits>(x, block_twiddles<kSplits>(twiddles, splits, block));
+      // Values and twiddles are loaded here and no earlier: there are no registers for all.
+      __asm__ volatile("" ::: "memory");
+      const Twiddles again = block_twiddles<kSplits>(twiddles, splits, block);
+#pragma GCC unroll 4
+      for (int i = kHalf; i < 2 * kHalf; ++i) x[i] = in.at(j, i * m);
+      join_second<kSplits>(x, again);
+#pragma GCC unroll 4
+      for (int i = 0; i < kHalf; ++i) {
+        join(x[i], x[i + kHalf], again.block);
+        sink.put(j, i * m, x[i]);
+        sink.put(j, (i + kHalf) * m, x[i + kHalf]);
+      }
     }
   }
 }
@@ -263,7 +288,7 @@ static FXFAST_INLINE void forward_group(const Source& source, float* spectrum,
   for (int block = 0; block < 4; block += kUnits) {
     ComplexVec x[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) x[i] = source.at(first + first_element(block, i));
+    for (int i = 0; i < 4; ++i) x[i] = source.at(first, first_element(block, i));
     if constexpr (kWholeGroups) {
       const int splits = __builtin_ctz((unsigned)bins / kGroupBins);
       split_all<2>(x, block_twiddles<2>(twiddles, splits, group));
@@ -293,16 +318,16 @@ static FXFAST_INLINE void inverse_group(const float* spectrum, const Sink& sink,
       x[i] = {load(spectrum + 2 * kChunk * i + 4 * block),
               load(spectrum + 2 * kChunk * i + 4 * block + kChunk)};
     }
-    join_all<2>(x, lane_twiddles(lanes + 4 * kChunk, block));
+    join_all(x, lane_twiddles(lanes + 4 * kChunk, block));
     transpose_lanes(x);
-    join_all<2>(x, lane_twiddles(lanes, block));
+    join_all(x, lane_twiddles(lanes, block));
     transpose_units(x);
     if constexpr (kWholeGroups) {
       const int splits = __builtin_ctz((unsigned)bins / kGroupBins);
-      join_all<2>(x, block_twiddles<2>(twiddles, splits, group));
+      join_all(x, block_twiddles<2>(twiddles, splits, group));
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) sink.put(first + first_element(block, i), x[i]);
+    for (int i = 0; i < 4; ++i) sink.put(first, first_element(block, i), x[i]);
   }
 }
 

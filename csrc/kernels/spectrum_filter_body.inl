@@ -33,29 +33,29 @@ static FXFAST_INLINE void inverse_any(float* work, const Sink& sink, const float
   if constexpr (kMaxSplits == 3) inverse_pass<3>(work, sink, twiddles, bins, done);
 }
 
-// sum = sums + spectrum * response of one group.
+// sum += spectrum * response of one group.
 static FXFAST_INLINE void multiply_add_group(const float* spectrum, const float* response,
-                                             const float* sums, float* sum) {
+                                             float* sum) {
   for (int n = 0; n < kGroupBins; n += kVec) {
     const std::ptrdiff_t at = place(n);
     const ComplexVec x = {load(spectrum + at), load(spectrum + at + kChunk)};
     const ComplexVec h = {load(response + at), load(response + at + kChunk)};
     const ComplexVec y = times(x, h);
-    store(sum + at, load(sums + at) + y.re);
-    store(sum + at + kChunk, load(sums + at + kChunk) + y.im);
+    store(sum + at, load(sum + at) + y.re);
+    store(sum + at + kChunk, load(sum + at + kChunk) + y.im);
   }
 }
 
 template <typename Source, typename Sink>
-static FXFAST_INLINE void block_groups(const SpectrumBlockTask& task, const Source& source,
-                                       const Sink& sink) {
+__attribute__((noinline)) void block_groups(const SpectrumBlockTask& task, const Source& source,
+                                            const Sink& sink) {
   const std::ptrdiff_t stride = (std::ptrdiff_t)task.partitions * kGroupFloats;
   float* spectrum = task.spectra + (std::ptrdiff_t)task.newest * kGroupFloats;
   const float* response = task.response;
   for (int group = 0; group < task.bins / kGroupBins; ++group) {
-    float sum[kGroupFloats];
+    float* sum = task.sums + (std::ptrdiff_t)group * kGroupFloats;
     forward_group(source, spectrum, task.twiddles, task.bins, group);
-    multiply_add_group(spectrum, response, task.sums + (std::ptrdiff_t)group * kGroupFloats, sum);
+    multiply_add_group(spectrum, response, sum);
     inverse_group(sum, sink, task.twiddles, task.bins, group);
     spectrum += stride;
     response += stride;

@@ -63,8 +63,8 @@ std::vector<double> direct(const Op& filter, const std::vector<float>& input) {
 }
 
 // Lengths around the head, around every level's first and last partition.
-const int kLengths[] = {65,  127,  128,  129,  191,  192,  500,  511,  512,  513,
-                        575, 1087, 1088, 1089, 4095, 4096, 4097, 8191, 8193, 9000};
+const int kLengths[] = {1,   2,   63,  64,   65,   127,  128,  129,  191,  192,  500,  511,
+                        512, 513, 575, 1087, 1088, 1089, 4095, 4096, 4097, 8191, 8193, 9000};
 
 TEST(a_long_filter_is_a_convolution) {
   const std::vector<float> input = testing::Noise(3).take(13000);
@@ -85,8 +85,8 @@ TEST(a_long_filter_is_a_convolution) {
 TEST(every_split_of_a_long_filter_gives_the_same_bits) {
   for_every_isa([](const KernelTable& kernels) {
     const std::vector<float> input = testing::Noise(5).take(20000);
-    for (const Program& program : {testing::filter_graph(65), testing::filter_graph(700),
-                                   testing::filter_graph(6000, true)}) {
+    for (const Program& program : {testing::filter_graph(65), testing::filter_graph(129),
+                                   testing::filter_graph(700), testing::filter_graph(6000, true)}) {
       const std::vector<float> expected = whole(program, kernels, input);
       for (std::size_t block : {1u, 7u, 63u, 64u, 65u, 192u, 193u, 1000u}) {
         Loaded loaded(program, kernels);
@@ -117,7 +117,7 @@ TEST(threads_and_segments_of_a_long_filter_change_no_bit) {
 
 // What is before the warm-up changes no bit, also where blocks of all sizes meet.
 TEST(a_long_filter_forgets) {
-  for (int taps : {300, 4200, 45000}) {
+  for (int taps : {100, 300, 4200, 45000}) {
     const Program program = testing::filter_graph(taps);
     const KernelTable& kernels = choose_kernels(nullptr);
     Loaded loaded(program, kernels);
@@ -205,7 +205,7 @@ TEST(a_filter_with_a_wrong_field_is_refused_by_name) {
     CHECK_THROWS(pack_plan(program), ModelError, message);
   };
   refused([](Op& op) { op.taps = 99; }, "ops[0].weight: expected 99 values, got 100");
-  refused([](Op& op) { op.taps = 64; }, "ops[0].taps: expected 65 to 16777216, got 64");
+  refused([](Op& op) { op.taps = 0; }, "ops[0].taps: expected 1 to 16777216, got 0");
   refused([](Op& op) { op.in_channels = 2; }, "ops[0].in_channels: expected 1, got 2");
   refused([](Op& op) { op.dilation = 2; }, "ops[0].dilation: expected 1, got 2");
   refused([](Op& op) { op.activation = Activation::kTanh; }, "ops[0].activation: expected none");
@@ -214,7 +214,7 @@ TEST(a_filter_with_a_wrong_field_is_refused_by_name) {
 }
 
 TEST(levels_of_a_filter_hold_every_tap_once) {
-  for (int taps = 65; taps < 300000; taps += 1 + taps / 7) {
+  for (int taps = kMaxDirectTaps + 1; taps < 300000; taps += 1 + taps / 7) {
     const FilterLayout layout(taps);
     std::int64_t first = kFilterHeadTaps;
     for (int l = 0; l < layout.level_count; ++l) {
