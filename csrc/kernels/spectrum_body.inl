@@ -269,65 +269,100 @@ static FXFAST_INLINE int first_element(int block, int i) {
   return (block + i % kUnits) * kChunk + i / kUnits * kVec;
 }
 
-// Two splits of blocks of 16, or two of blocks of 4, of the group.
-static FXFAST_INLINE Twiddles lane_twiddles(const float* of_splits, int block) {
-  const float* w = of_splits + 4 * block;
-  Twiddles twiddles = {};
-  twiddles.block = {load(w), load(w + kChunk)};
-  twiddles.half = {load(w + 2 * kChunk), load(w + 3 * kChunk)};
-  return twiddles;
+// The twiddles of the plan as groups use them.
+struct GroupTwiddles {
+  const float* blocks;
+  const float* lanes;
+  int splits;  // before the group
+};
+
+static FXFAST_INLINE GroupTwiddles group_twiddles(const float* twiddles, int bins) {
+  return {twiddles, twiddles + spectrum_twiddle_floats(bins),
+          __builtin_ctz((unsigned)bins / kGroupBins)};
 }
 
-// The splits of one group, element `first` and on of the source, with the twiddles of the plan.
+// Of two splits: those of blocks of 16 in the first half of the lanes, of 4 in the second.
+static FXFAST_INLINE Twiddles lane_twiddles(const float* lanes) {
+  Twiddles w = {};
+  w.block = {load(lanes), load(lanes + kChunk)};
+  w.half = {load(lanes + 2 * kChunk), load(lanes + 3 * kChunk)};
+  return w;
+}
+
+static FXFAST_INLINE void load_columns(ComplexVec (&x)[4], const float* group, int block) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const float* p = group + 2 * kChunk * i + 4 * block;
+    x[i] = {load(p), load(p + kChunk)};
+  }
+}
+
+static FXFAST_INLINE void store_columns(const ComplexVec (&x)[4], float* group, int block) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    float* p = group + 2 * kChunk * i + 4 * block;
+    store(p, x[i].re);
+    store(p + kChunk, x[i].im);
+  }
+}
+
+// The splits of a group in two passes. One pass over all would be a longer chain of dependent
+// steps than the processor looks ahead.
 template <typename Source>
-static FXFAST_INLINE void forward_group(const Source& source, float* spectrum,
-                                        const float* twiddles, int bins, int group) {
-  const float* lanes =
-      twiddles + spectrum_twiddle_floats(bins) + (std::ptrdiff_t)group * kGroupFloats;
-  const std::ptrdiff_t first = (std::ptrdiff_t)group * kGroupBins;
+static FXFAST_INLINE void split_units(const Source& source, float* spectrum,
+                                      const GroupTwiddles& twiddles, std::ptrdiff_t group) {
+  const float* lanes = twiddles.lanes + group * kGroupFloats;
   for (int block = 0; block < 4; block += kUnits) {
     ComplexVec x[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) x[i] = source.at(first, first_element(block, i));
+    for (int i = 0; i < 4; ++i) x[i] = source.at(group * kGroupBins, first_element(block, i));
     if constexpr (kWholeGroups) {
-      const int splits = __builtin_ctz((unsigned)bins / kGroupBins);
-      split_all<2>(x, block_twiddles<2>(twiddles, splits, group));
+      split_all<2>(x, block_twiddles<2>(twiddles.blocks, twiddles.splits, (int)group));
     }
     transpose_units(x);
-    split_all<2>(x, lane_twiddles(lanes, block));
+    split_all<2>(x, lane_twiddles(lanes + 4 * block));
+    store_columns(x, spectrum, block);
+  }
+}
+
+static FXFAST_INLINE void split_lanes(float* spectrum, const GroupTwiddles& twiddles,
+                                      std::ptrdiff_t group) {
+  const float* lanes = twiddles.lanes + group * kGroupFloats + 4 * kChunk;
+  for (int block = 0; block < 4; block += kUnits) {
+    ComplexVec x[4];
+    load_columns(x, spectrum, block);
     transpose_lanes(x);
-    split_all<2>(x, lane_twiddles(lanes + 4 * kChunk, block));
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      store(spectrum + 2 * kChunk * i + 4 * block, x[i].re);
-      store(spectrum + 2 * kChunk * i + 4 * block + kChunk, x[i].im);
-    }
+    split_all<2>(x, lane_twiddles(lanes + 4 * block));
+    store_columns(x, spectrum, block);
+  }
+}
+
+static FXFAST_INLINE void join_lanes(float* spectrum, const GroupTwiddles& twiddles,
+                                     std::ptrdiff_t group) {
+  const float* lanes = twiddles.lanes + group * kGroupFloats + 4 * kChunk;
+  for (int block = 0; block < 4; block += kUnits) {
+    ComplexVec x[4];
+    load_columns(x, spectrum, block);
+    join_all(x, lane_twiddles(lanes + 4 * block));
+    transpose_lanes(x);
+    store_columns(x, spectrum, block);
   }
 }
 
 template <typename Sink>
-static FXFAST_INLINE void inverse_group(const float* spectrum, const Sink& sink,
-                                        const float* twiddles, int bins, int group) {
-  const float* lanes =
-      twiddles + spectrum_twiddle_floats(bins) + (std::ptrdiff_t)group * kGroupFloats;
-  const std::ptrdiff_t first = (std::ptrdiff_t)group * kGroupBins;
+static FXFAST_INLINE void join_units(const float* spectrum, const Sink& sink,
+                                     const GroupTwiddles& twiddles, std::ptrdiff_t group) {
+  const float* lanes = twiddles.lanes + group * kGroupFloats;
   for (int block = 0; block < 4; block += kUnits) {
     ComplexVec x[4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      x[i] = {load(spectrum + 2 * kChunk * i + 4 * block),
-              load(spectrum + 2 * kChunk * i + 4 * block + kChunk)};
-    }
-    join_all(x, lane_twiddles(lanes + 4 * kChunk, block));
-    transpose_lanes(x);
-    join_all(x, lane_twiddles(lanes, block));
+    load_columns(x, spectrum, block);
+    join_all(x, lane_twiddles(lanes + 4 * block));
     transpose_units(x);
     if constexpr (kWholeGroups) {
-      const int splits = __builtin_ctz((unsigned)bins / kGroupBins);
-      join_all(x, block_twiddles<2>(twiddles, splits, group));
+      join_all(x, block_twiddles<2>(twiddles.blocks, twiddles.splits, (int)group));
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) sink.put(first, first_element(block, i), x[i]);
+    for (int i = 0; i < 4; ++i) sink.put(group * kGroupBins, first_element(block, i), x[i]);
   }
 }
 

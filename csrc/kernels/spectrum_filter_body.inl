@@ -46,19 +46,32 @@ static FXFAST_INLINE void multiply_add_group(const float* spectrum, const float*
   }
 }
 
+// Steps over several groups, for each is a chain of dependent instructions; not so many that they
+// leave the first-level cache.
+constexpr int kGroupsTogether = 8;
+
 template <typename Source, typename Sink>
-__attribute__((noinline)) void block_groups(const SpectrumBlockTask& task, const Source& source,
-                                            const Sink& sink) {
+__attribute__((noinline)) void block_groups(const SpectrumBlockTask& task, const Source source,
+                                            const Sink sink) {
+  const GroupTwiddles twiddles = group_twiddles(task.twiddles, task.bins);
   const std::ptrdiff_t stride = (std::ptrdiff_t)task.partitions * kGroupFloats;
-  float* spectrum = task.spectra + (std::ptrdiff_t)task.newest * kGroupFloats;
+  float* spectra = task.spectra + (std::ptrdiff_t)task.newest * kGroupFloats;
   const float* response = task.response;
-  for (int group = 0; group < task.bins / kGroupBins; ++group) {
-    float* sum = task.sums + (std::ptrdiff_t)group * kGroupFloats;
-    forward_group(source, spectrum, task.twiddles, task.bins, group);
-    multiply_add_group(spectrum, response, sum);
-    inverse_group(sum, sink, task.twiddles, task.bins, group);
-    spectrum += stride;
-    response += stride;
+  float* sums = task.sums;
+  const std::ptrdiff_t groups = task.bins / kGroupBins;
+  for (std::ptrdiff_t first = 0; first < groups; first += kGroupsTogether) {
+    const std::ptrdiff_t end = first + kGroupsTogether < groups ? first + kGroupsTogether : groups;
+    for (std::ptrdiff_t g = first; g < end; ++g) {
+      split_units(source, spectra + g * stride, twiddles, g);
+    }
+    for (std::ptrdiff_t g = first; g < end; ++g) split_lanes(spectra + g * stride, twiddles, g);
+    for (std::ptrdiff_t g = first; g < end; ++g) {
+      multiply_add_group(spectra + g * stride, response + g * stride, sums + g * kGroupFloats);
+    }
+    for (std::ptrdiff_t g = first; g < end; ++g) join_lanes(sums + g * kGroupFloats, twiddles, g);
+    for (std::ptrdiff_t g = first; g < end; ++g) {
+      join_units(sums + g * kGroupFloats, sink, twiddles, g);
+    }
   }
 }
 
