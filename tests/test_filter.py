@@ -59,21 +59,23 @@ def plain_float32(x: np.ndarray, h: np.ndarray) -> np.ndarray:
     return y
 
 
+@pytest.mark.parametrize("mode", ["stream", "offline"])
 @pytest.mark.parametrize("decay_db", [60.0, 0.0])
 @pytest.mark.parametrize("taps", LENGTHS)
-def test_as_accurate_as_plain_float32(isa: str, taps: int, decay_db: float) -> None:
+def test_as_accurate_as_plain_float32(isa: str, taps: int, decay_db: float, mode: str) -> None:
     x = noise(4000 + taps // 2 if isa != "reference" else 3000)
     h = response(taps, decay_db)
     truth = oaconvolve(x.astype(np.float64), h.astype(np.float64))[: x.size] + 0.25
     plain = rms(plain_float32(x, h) + np.float32(0.25) - truth)
-    ours = rms(Player(filter_graph(taps, 0.25, decay_db), isa=isa).render(x) - truth)
+    player = Player(filter_graph(taps, 0.25, decay_db), isa=isa, mode=mode)
+    ours = rms(player.render(x) - truth)
     assert ours <= TOLERANCES["float32_ratio"].value * plain
 
 
 @pytest.mark.parametrize("taps", [MIN_FILTER_TAPS, 129, 700, 4097, 40_000])
 def test_every_split_gives_the_same_bits(isa: str, taps: int) -> None:
     samples = 3000 if isa == "reference" else 50_000
-    player = Player(filter_graph(taps), isa=isa)
+    player = Player(filter_graph(taps), isa=isa, mode="stream")
     x = noise(samples)
     expected = player.render(x)
     for block in BLOCKS[1:]:
@@ -104,27 +106,29 @@ def test_one_sample_at_a_time(isa: str) -> None:
     np.testing.assert_array_equal(got, player.render(x))
 
 
-@pytest.mark.parametrize("taps", [300, 5000])
-def test_threads_and_batch_change_no_bit(isa: str, taps: int) -> None:
+@pytest.mark.parametrize(("taps", "mode"), [(300, "stream"), (5000, "stream"), (5000, "offline")])
+def test_threads_and_batch_change_no_bit(isa: str, taps: int, mode: str) -> None:
     graph = filter_graph(taps, 0.1)
     x = noise(2, 6000 if isa == "reference" else 400_000)
-    expected = np.stack([Player(graph, isa=isa, threads=1).render(row) for row in x])
+    expected = np.stack([Player(graph, isa=isa, threads=1, mode=mode).render(row) for row in x])
     for threads in (2, 3):
-        player = Player(graph, isa=isa, threads=threads)
+        player = Player(graph, isa=isa, threads=threads, mode=mode)
         np.testing.assert_array_equal(player.render(x), expected)
         np.testing.assert_array_equal(player.render(x[0]), expected[0])
 
 
-def test_instruction_sets_agree() -> None:
+@pytest.mark.parametrize("mode", ["stream", "offline"])
+def test_instruction_sets_agree(mode: str) -> None:
     x = noise(9000)
-    outputs = [Player(filter_graph(6000), isa=isa).render(x) for isa in ISAS]
+    outputs = [Player(filter_graph(6000), isa=isa, mode=mode).render(x) for isa in ISAS]
     for other in outputs[1:]:
         assert rms(other - outputs[0]) <= TOLERANCES["between_isas"].value * rms(outputs[0])
 
 
-def test_starts_settled_behind_a_bias(isa: str) -> None:
-    root = Sequential((random_stack(3, [1, 4, 1], "tanh"), Linear(response(2000), 0.3)))
-    player = Player(ModelGraph(root, RATE), isa=isa)
+@pytest.mark.parametrize(("taps", "mode"), [(2000, "stream"), (5000, "offline")])
+def test_starts_settled_behind_a_bias(isa: str, taps: int, mode: str) -> None:
+    root = Sequential((random_stack(3, [1, 4, 1], "tanh"), Linear(response(taps), 0.3)))
+    player = Player(ModelGraph(root, RATE), isa=isa, mode=mode)
     silence, sound = np.zeros(5000, np.float32), noise(1500)
     whole = player.render(np.concatenate([silence, sound]))
     assert np.ptp(whole[:5000]) <= TOLERANCES["random_graph"].value
@@ -133,7 +137,7 @@ def test_starts_settled_behind_a_bias(isa: str) -> None:
 
 
 def test_a_stream_saves_and_restores_in_the_middle(isa: str) -> None:
-    player = Player(filter_graph(5000), isa=isa)
+    player = Player(filter_graph(5000), isa=isa, mode="stream")
     x = noise(2, 12_000)
     stream = player.stream(2)
     first = stream.process(x[:, :7001])
@@ -145,15 +149,26 @@ def test_a_stream_saves_and_restores_in_the_middle(isa: str) -> None:
     np.testing.assert_array_equal(np.concatenate([first, rest], axis=1), player.render(x))
 
 
-def test_a_response_of_ten_seconds_at_96_khz() -> None:
+@pytest.mark.parametrize("mode", ["stream", "offline"])
+def test_a_response_of_ten_seconds_at_96_khz(mode: str) -> None:
     h = response(960_000)
     x = np.zeros(1_000_000, np.float32)
     x[[3, 5000]] = 1.0, -0.5
-    got = Player(ModelGraph(Linear(h), 96_000)).render(x)
+    got = Player(ModelGraph(Linear(h), 96_000), mode=mode).render(x)
     expected = np.zeros(x.size)
     expected[3 : 3 + h.size] += h
     expected[5000 : 5000 + h.size] -= 0.5 * h
     assert rms(got - expected) <= TOLERANCES["between_isas"].value * rms(expected)
+
+
+def test_an_offline_stream_takes_whole_grids(isa: str) -> None:
+    player = Player(filter_graph(5000), isa=isa)
+    grid = player.grid_samples
+    assert grid > 1
+    x = noise(2 * grid + 300)
+    stream = player.stream()
+    parts = [stream.process(x[t : t + grid]) for t in range(0, x.size, grid)]
+    np.testing.assert_array_equal(np.concatenate(parts), player.render(x))
 
 
 def test_lowering_picks_by_length() -> None:

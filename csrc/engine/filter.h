@@ -15,10 +15,18 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/program.h"
 #include "kernels/kernel_table.h"
 
 namespace fxfast {
+
+// The taps of a filter that are summed directly, from samples of its line; the past that the
+// others read it keeps itself (filter.h). Up to kMaxDirectTaps a direct sum of all costs least.
+constexpr int kFilterHeadTaps = kGroupBins;
+constexpr int kMaxDirectTaps = 2 * kFilterHeadTaps;
+constexpr std::int64_t direct_taps(std::int64_t taps) {
+  if (taps > kMaxDirectTaps) return kFilterHeadTaps;
+  return (taps + kGroupBins - 1) / kGroupBins * kGroupBins;
+}
 
 constexpr int kMaxFilterLevels = 4;
 
@@ -49,6 +57,25 @@ struct FilterLayout {
 // Writes packed_floats floats from `weight`, the oldest tap first.
 void pack_filter(const std::vector<float>& weight, float* packed);
 
+// Offline: whole transforms of much more than the taps, so that most of what comes back counts.
+// Packed: twiddles, response. State, with several partitions: FilterPosition | spectra; | work.
+struct OfflineFilterLayout {
+  explicit OfflineFilterLayout(std::int64_t taps) noexcept;
+
+  int bins = 0;
+  int partitions = 0;
+  int step = 0;  // samples that one transform makes; 0: a filter too short to gain from it
+  std::size_t twiddles = 0, response = 0, packed_floats = 0;
+  std::size_t spectra = 0, work = 0, state_floats = 0;
+
+  // What it reads of its line before the samples of a step.
+  int history_samples() const { return 2 * bins - step; }
+  std::int64_t reach_samples() const { return std::int64_t{2} * bins * partitions; }
+};
+// Of the line of a filter of either kind.
+std::uint32_t filter_history_samples(std::int64_t taps, bool is_offline) noexcept;
+void pack_offline_filter(const std::vector<float>& weight, float* packed);
+
 struct FilterTask {
   const float* input;  // after direct_taps(taps) - 1 samples of history
   float* output;
@@ -59,5 +86,7 @@ struct FilterTask {
   int samples;
 };
 void run_filter(const KernelTable& kernels, const FilterTask& task) noexcept;
+// `samples` is the layout's step, and its history is before the input.
+void run_offline_filter(const KernelTable& kernels, const FilterTask& task) noexcept;
 
 }  // namespace fxfast

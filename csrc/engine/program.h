@@ -22,15 +22,6 @@ enum class OpKind : std::uint32_t {
 };
 constexpr std::uint32_t kOpKindCount = 5;
 
-// The taps of a filter that are summed directly, from samples of its line; the past that the
-// others read it keeps itself (filter.h). Up to kMaxDirectTaps a direct sum of all costs least.
-constexpr int kFilterHeadTaps = kGroupBins;
-constexpr int kMaxDirectTaps = 2 * kFilterHeadTaps;
-constexpr std::int64_t direct_taps(std::int64_t taps) {
-  if (taps > kMaxDirectTaps) return kFilterHeadTaps;
-  return (taps + kGroupBins - 1) / kGroupBins * kGroupBins;
-}
-
 // Channels of a line, from `first` on; how many follows from the operation.
 struct Operand {
   std::uint32_t line = 0;
@@ -59,10 +50,6 @@ struct Op {
   std::vector<float> params;
 
   std::int64_t history_samples() const { return std::int64_t{taps - 1} * dilation; }
-  // Of those, what it reads of its line.
-  std::int64_t line_history_samples() const {
-    return kind == OpKind::kFilter ? direct_taps(taps) - 1 : history_samples();
-  }
 };
 
 struct Program {

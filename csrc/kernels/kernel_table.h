@@ -221,6 +221,26 @@ struct SpectrumBlockTask {
   int newest;
 };
 
+// A filter by whole transforms: `input` is 2 * bins samples, and
+//   output[t] = bias + (input, filtered)[2 * bins - step + t], t in [0, step).
+// With one partition, step is from bins on, up to 2 * bins - taps + 1; with several, it is bins,
+// the spectrum of `input` becomes number `newest` of the spectra, and those before it are added up.
+struct SpectrumFilterTask {
+  const float* input;
+  float* output;
+  const float* twiddles;
+  const float* response;  // as in SpectrumBlockTask
+  const float* bias;      // one value
+  float* spectra;         // as in SpectrumBlockTask; not used with one partition
+  float* work;            // 2 * bins + kSpectrumScratchFloats
+  int bins;               // from kMinFilterBins on
+  int partitions;
+  int newest;
+  int step;  // a multiple of kGroupBins
+};
+constexpr int kSpectrumScratchFloats = 16 * kGroupFloats;
+constexpr int kMinFilterBins = 512;
+
 enum class Requires { kNone, kX86_64_v3, kX86_64_v4 };
 
 struct KernelTable {
@@ -243,6 +263,7 @@ struct KernelTable {
   void (*fir)(const FirTask& task) noexcept;
   void (*spectrum_sum)(const SpectrumSumTask& task) noexcept;
   void (*spectrum_block)(const SpectrumBlockTask& task) noexcept;
+  void (*spectrum_filter)(const SpectrumFilterTask& task) noexcept;
 };
 
 const KernelTable& avx512_kernels();

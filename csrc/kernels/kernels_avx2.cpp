@@ -20,11 +20,19 @@ namespace {
 }  // namespace
 
 const KernelTable& avx2_kernels() {
-  static constexpr KernelTable table = {
-      "avx2",          Requires::kX86_64_v3, FXFAST_VECTOR_FLOATS,
-      avx2::conv,      avx2::activate,       avx2::combine,
-      avx2::recurrent, avx2::weight_grad,    avx2::multiply_add_burst,
-      avx2::fir,       avx2::spectrum_sum,   avx2::spectrum_block};
+  static constexpr KernelTable table = {"avx2",
+                                        Requires::kX86_64_v3,
+                                        FXFAST_VECTOR_FLOATS,
+                                        avx2::conv,
+                                        avx2::activate,
+                                        avx2::combine,
+                                        avx2::recurrent,
+                                        avx2::weight_grad,
+                                        avx2::multiply_add_burst,
+                                        avx2::fir,
+                                        avx2::spectrum_sum,
+                                        avx2::spectrum_block,
+                                        avx2::spectrum_filter};
   return table;
 }
 

@@ -20,11 +20,19 @@ namespace {
 }  // namespace
 
 const KernelTable& avx512_kernels() {
-  static constexpr KernelTable table = {
-      "avx512",          Requires::kX86_64_v4, FXFAST_VECTOR_FLOATS,
-      avx512::conv,      avx512::activate,     avx512::combine,
-      avx512::recurrent, avx512::weight_grad,  avx512::multiply_add_burst,
-      avx512::fir,       avx512::spectrum_sum, avx512::spectrum_block};
+  static constexpr KernelTable table = {"avx512",
+                                        Requires::kX86_64_v4,
+                                        FXFAST_VECTOR_FLOATS,
+                                        avx512::conv,
+                                        avx512::activate,
+                                        avx512::combine,
+                                        avx512::recurrent,
+                                        avx512::weight_grad,
+                                        avx512::multiply_add_burst,
+                                        avx512::fir,
+                                        avx512::spectrum_sum,
+                                        avx512::spectrum_block,
+                                        avx512::spectrum_filter};
   return table;
 }
 

@@ -20,11 +20,19 @@ namespace {
 }  // namespace
 
 const KernelTable& portable_kernels() {
-  static constexpr KernelTable table = {
-      "portable",          Requires::kNone,        FXFAST_VECTOR_FLOATS,
-      portable::conv,      portable::activate,     portable::combine,
-      portable::recurrent, portable::weight_grad,  portable::multiply_add_burst,
-      portable::fir,       portable::spectrum_sum, portable::spectrum_block};
+  static constexpr KernelTable table = {"portable",
+                                        Requires::kNone,
+                                        FXFAST_VECTOR_FLOATS,
+                                        portable::conv,
+                                        portable::activate,
+                                        portable::combine,
+                                        portable::recurrent,
+                                        portable::weight_grad,
+                                        portable::multiply_add_burst,
+                                        portable::fir,
+                                        portable::spectrum_sum,
+                                        portable::spectrum_block,
+                                        portable::spectrum_filter};
   return table;
 }
 

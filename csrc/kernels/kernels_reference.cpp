@@ -190,7 +190,8 @@ const KernelTable& reference_kernels() {
                                         multiply_add_burst,
                                         reference::fir,
                                         reference::spectrum_sum,
-                                        reference::spectrum_block};
+                                        reference::spectrum_block,
+                                        reference::spectrum_filter};
   return table;
 }
 

@@ -109,4 +109,39 @@ void spectrum_block(const SpectrumBlockTask& task) noexcept {
   }
 }
 
+void spectrum_filter(const SpectrumFilterTask& task) noexcept {
+  const std::ptrdiff_t bins = task.bins;
+  for (std::ptrdiff_t n = 0; n < bins; ++n) {
+    Element(task.work, n).set({task.input[n], task.input[n + bins]});
+  }
+  split(task.work, 0, bins, 0.25);
+  const std::ptrdiff_t stride = std::ptrdiff_t{task.partitions} * kGroupFloats;
+  for (std::ptrdiff_t n = 0; n < bins; ++n) {
+    const std::ptrdiff_t group = n / kGroupBins;
+    const std::ptrdiff_t place = place_in_group(static_cast<int>(n % kGroupBins));
+    const Element bin(task.work, n);
+    float* spectra = task.spectra + group * stride;
+    if (task.partitions > 1) {
+      Element(spectra + std::ptrdiff_t{task.newest} * kGroupFloats, place).set(bin.get());
+    }
+    Complex sum = 0.0;
+    for (int p = 0; p < task.partitions; ++p) {
+      const int slot = (task.newest + p) % task.partitions;
+      const Complex x =
+          p == 0 ? bin.get() : Element(spectra + std::ptrdiff_t{slot} * kGroupFloats, place).get();
+      const float* h = task.response + group * stride + std::ptrdiff_t{p} * kGroupFloats +
+                       place / kChunk * (2 * kChunk) + place % kChunk;
+      sum += x * Complex(h[0], h[kChunk]);
+    }
+    bin.set(sum);
+  }
+  join(task.work, 0, bins, 0.25);
+  for (int t = 0; t < task.step; ++t) {
+    const std::ptrdiff_t n = 2 * bins - task.step + t;
+    const Complex value = Element(task.work, n % bins).get();
+    const double y = n < bins ? value.real() : value.imag();
+    task.output[t] = static_cast<float>(y + static_cast<double>(*task.bias));
+  }
+}
+
 }  // namespace fxfast::reference

@@ -8,5 +8,6 @@ namespace fxfast::reference {
 void fir(const FirTask& task) noexcept;
 void spectrum_sum(const SpectrumSumTask& task) noexcept;
 void spectrum_block(const SpectrumBlockTask& task) noexcept;
+void spectrum_filter(const SpectrumFilterTask& task) noexcept;
 
 }  // namespace fxfast::reference

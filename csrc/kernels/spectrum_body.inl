@@ -148,13 +148,14 @@ struct Filtered {
   }
 };
 
-// `kSplits` splits of all blocks that `splits` splits have left.
+// `kSplits` splits of blocks `begin` to `end` of those that `splits` splits have left.
 template <int kSplits, typename Source>
 __attribute__((noinline)) void forward_pass(const Source& source, float* work,
-                                            const float* twiddles, int bins, int splits) {
+                                            const float* twiddles, int bins, int splits, int begin,
+                                            int end) {
   const std::ptrdiff_t m = bins >> (splits + kSplits);
   const Chunks out{work};
-  for (int block = 0; block < 1 << splits; ++block) {
+  for (int block = begin; block < end; ++block) {
     const Twiddles w = block_twiddles<kSplits>(twiddles, splits, block);
     const std::ptrdiff_t first = (m << kSplits) * block;
     for (std::ptrdiff_t j = first; j < first + m; j += kVec) {
@@ -170,10 +171,10 @@ __attribute__((noinline)) void forward_pass(const Source& source, float* work,
 
 template <int kSplits, typename Sink>
 __attribute__((noinline)) void inverse_pass(float* work, const Sink& sink, const float* twiddles,
-                                            int bins, int splits) {
+                                            int bins, int splits, int begin, int end) {
   const std::ptrdiff_t m = bins >> (splits + kSplits);
   const Chunks in{work};
-  for (int block = 0; block < 1 << splits; ++block) {
+  for (int block = begin; block < end; ++block) {
     const std::ptrdiff_t first = (m << kSplits) * block;
     for (std::ptrdiff_t j = first; j < first + m; j += kVec) {
       ComplexVec x[1 << kSplits];
