@@ -28,11 +28,13 @@ from fxfast.graph import (
     WaveNetLayer,
 )
 from fxfast.program import (
+    MIN_FILTER_TAPS,
     NO_ACTIVATION,
     ActivateOp,
     AddOp,
     ConvOp,
     FilmOp,
+    FilterOp,
     GateOp,
     Op,
     Program,
@@ -102,6 +104,14 @@ class _Builder:
         self.ops.append(RecurrentOp(line, output, layer.cell, weight, bias, layer.initial))
         return output
 
+    def filter(self, line: int, node: Linear) -> int:
+        if node.taps.size < MIN_FILTER_TAPS:
+            bias = np.array([node.bias], np.float32) if node.bias else None
+            return self.conv(line, node.taps[None, None, ::-1], bias)
+        output = self._line(1)
+        self.ops.append(FilterOp(line, output, node.taps, node.bias))
+        return output
+
     def activate(self, line: int, activation: Activation) -> int:
         if activation.kind == "none":
             return line
@@ -162,8 +172,7 @@ def _lower_node(builder: _Builder, node: Node, line: int) -> int:
             line = builder.recurrent(line, layer)
         return line
     if isinstance(node, Linear):
-        bias = np.array([node.bias], np.float32) if node.bias else None
-        return builder.conv(line, node.taps[None, None, ::-1], bias)
+        return builder.filter(line, node)
     raise ModelError(f"graph: expected a node that the engine knows, got {node.kind}")
 
 

@@ -12,6 +12,7 @@ from fxfast.program import (
     AddOp,
     ConvOp,
     FilmOp,
+    FilterOp,
     GateOp,
     Op,
     Program,
@@ -20,7 +21,7 @@ from fxfast.program import (
 
 # As csrc/engine/program.h and csrc/kernels/kernel_table.h number them.
 _NO_LINE = 0xFFFFFFFF
-_CONV, _ACTIVATE, _COMBINE, _RECURRENT = 0, 1, 2, 3
+_CONV, _ACTIVATE, _COMBINE, _RECURRENT, _FILTER = 0, 1, 2, 3, 4
 _CELLS = {"lstm": 0, "gru": 1}
 _ADD, _MULTIPLY, _SCALE_SHIFT, _BLEND = 0, 1, 2, 3
 _ACTIVATIONS = {
@@ -77,6 +78,8 @@ def _native(op: Op, lines: tuple[int, ...]) -> list[NativeOp]:
         return [_combine(_MULTIPLY, (op.input, 0), scale, _NONE, op.output, lines)]
     if isinstance(op, RecurrentOp):
         return [_recurrent(op)]
+    if isinstance(op, FilterOp):
+        return [_filter(op)]
     return _gate(op, lines)
 
 
@@ -90,6 +93,18 @@ def _recurrent(op: RecurrentOp) -> NativeOp:
         weight=op.weight,
         bias=op.bias,
         params=np.ascontiguousarray(op.initial),
+    )
+
+
+def _filter(op: FilterOp) -> NativeOp:
+    return NativeOp(
+        _FILTER,
+        0,
+        0,
+        ((op.input, 0), _NONE, _NONE, (op.output, 0)),
+        1,
+        weight=np.ascontiguousarray(op.taps[None, None, ::-1]),
+        bias=np.array([op.bias], np.float32),
     )
 
 

@@ -3,7 +3,7 @@
 A line is a signal of some channels; line 0 is the input. Operations run in order, over
 any stretch of time at once, and a line is written before it is read.
 
-A line that a convolution of several taps reads, and the output line, is written by one
+A line that a filter or a convolution of several taps reads, and the output line, is written by one
 operation only, so that its past stays in place. All others are scratch: written again by
 later operations of the same number of channels. An operation that works element by element
 may write the line that it reads, and a convolution the line that it adds.
@@ -98,7 +98,24 @@ class RecurrentOp:
     initial: np.ndarray
 
 
-Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp | RecurrentOp
+@dataclass(frozen=True, eq=False)
+class FilterOp:
+    """``output = bias + taps * input``, one channel, of any length.
+
+    ``taps`` is the impulse response, the newest sample's factor first; at least
+    ``MIN_FILTER_TAPS`` of them.
+    """
+
+    input: int
+    output: int
+    taps: np.ndarray
+    bias: float
+
+
+# Below, a convolution of one channel does less.
+MIN_FILTER_TAPS = 32
+
+Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp | RecurrentOp | FilterOp
 # The operands of each operation, those first that the output may take the place of.
 _OPERANDS: dict[type, tuple[str, ...]] = {
     ConvOp: ("add", "input"),
@@ -107,6 +124,7 @@ _OPERANDS: dict[type, tuple[str, ...]] = {
     ActivateOp: ("input",),
     AddOp: ("a", "b"),
     RecurrentOp: ("input",),
+    FilterOp: ("input",),
 }
 _IN_PLACE = {
     ConvOp: ("add",),
@@ -146,6 +164,7 @@ def with_scratch(channels: list[int], ops: list[Op], output: int) -> Program:
     last_read = {line: index for index, op in enumerate(ops) for line in reads(op)}
     fixed = {0, output}
     fixed.update(op.input for op in ops if isinstance(op, ConvOp) and op.history_samples)
+    fixed.update(op.input for op in ops if isinstance(op, FilterOp))
     places, lines = {0: 0}, [channels[0]]
     free: dict[int, list[int]] = {}
     placed: list[Op] = []

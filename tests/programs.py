@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from activations import activate
 
-from fxfast.program import ActivateOp, AddOp, ConvOp, FilmOp, GateOp, Program, reads
+from fxfast.program import (
+    ActivateOp,
+    AddOp,
+    ConvOp,
+    FilmOp,
+    FilterOp,
+    GateOp,
+    Program,
+    reads,
+)
 
 
 def run_program(
@@ -38,12 +47,18 @@ def program_receptive_field(program: Program) -> int:
     """The longest path from the input to the output."""
     reach = {0: 0}
     for op in program.ops:
-        history = op.history_samples if isinstance(op, ConvOp) else 0
+        history = _history(op)
         reach[op.output] = max(
             reach[line] + (history if line == getattr(op, "input", None) else 0)
             for line in reads(op)
         )
     return 1 + reach[program.output_line]
+
+
+def _history(op: Any) -> int:
+    if isinstance(op, FilterOp):
+        return op.taps.size - 1
+    return op.history_samples if isinstance(op, ConvOp) else 0
 
 
 def check_program(program: Program) -> None:
@@ -53,7 +68,7 @@ def check_program(program: Program) -> None:
     for op in program.ops:
         assert set(reads(op)) <= written
         assert op.output != 0
-        if isinstance(op, ConvOp | GateOp):
+        if isinstance(op, ConvOp | GateOp | FilterOp):
             assert op.output != op.input
         if isinstance(op, ConvOp):
             assert op.weight.shape[:2] == (program.lines[op.output], program.lines[op.input])
@@ -63,7 +78,7 @@ def check_program(program: Program) -> None:
         written.add(op.output)
     assert all(writers[1:])
     assert program.lines[0] == program.lines[program.output_line] == 1
-    keeping = {op.input for op in program.ops if isinstance(op, ConvOp) and op.history_samples}
+    keeping = {reads(op)[-1] for op in program.ops if _history(op)}
     assert all(writers[line] == 1 for line in (keeping | {program.output_line}) - {0})
 
 
@@ -90,6 +105,9 @@ def _run(op: Any, lines: list[np.ndarray | None], dtype: Any) -> np.ndarray:
         assert len(made) == (2 if op.shift else 1) * len(signal)
         y_ct = signal * made[: len(signal)]
         return y_ct + made[len(signal) :] if op.shift else y_ct
+    if isinstance(op, FilterOp):
+        x = line(op.input)[0]
+        return (np.convolve(x, op.taps.astype(dtype))[: x.size] + dtype(op.bias))[None]
     if isinstance(op, ActivateOp):
         return activate(op.activation, line(op.input))
     assert isinstance(op, AddOp)

@@ -1,16 +1,13 @@
 #include "engine/filter.h"
 
 #include <algorithm>
-#include <complex>
 #include <cstring>
-#include <numbers>
 
 #include "base/buffers.h"
+#include "kernels/pack_spectrum.h"
 
 namespace fxfast {
 namespace {
-
-using Complex = std::complex<double>;
 
 constexpr int kLevelBins[kMaxFilterLevels] = {64, 512, 4096, 32768};
 static_assert(kLevelBins[0] == kFilterHeadTaps);
@@ -19,10 +16,15 @@ static_assert(kLevelBins[0] == kFilterHeadTaps);
 constexpr int kPartitionsLeft = 8;
 
 struct FilterPosition {
-  std::uint64_t samples;
+  std::uint64_t samples;  // offline: steps
   std::uint64_t reserved[7];
 };
 static_assert(sizeof(FilterPosition) == kCacheLineBytes);
+
+// Below, the rounding of transforms would count beside that of a plain float32 sum.
+constexpr std::int64_t kMinOfflineTaps = 4096;
+// Longer transforms leave the caches.
+constexpr int kMaxOfflineBins = 1 << 18;
 
 std::size_t take(std::size_t& total, std::size_t floats) {
   const std::size_t offset = total;
@@ -30,85 +32,10 @@ std::size_t take(std::size_t& total, std::size_t floats) {
   return offset;
 }
 
-std::size_t twiddle_floats(int bins) {
-  return static_cast<std::size_t>(spectrum_twiddle_floats(bins) + 2 * std::ptrdiff_t{bins});
-}
-
-// --- packing -------------------------------------------------------------------------------------
-
-// c of every split, at 2^s - 1 + b; a block is a polynomial modulo z^n - e^(2 pi i t).
-std::vector<Complex> split_twiddles(int bins) {
-  const auto count = static_cast<std::size_t>(bins) - 1;
-  std::vector<Complex> twiddles(count);
-  std::vector<double> turns(2 * count + 1);
-  turns[0] = 0.25;
-  for (std::size_t i = 0; i < count; ++i) {
-    twiddles[i] = std::polar(1.0, std::numbers::pi * turns[i]);
-    turns[2 * i + 1] = turns[i] / 2;
-    turns[2 * i + 2] = turns[i] / 2 + 0.5;
-  }
-  return twiddles;
-}
-
-void split_all(std::vector<Complex>& z, const std::vector<Complex>& twiddles) {
-  std::size_t node = 0;
-  for (std::size_t samples = z.size(); samples > 1; samples /= 2) {
-    const std::size_t half = samples / 2;
-    for (std::size_t first = 0; first < z.size(); first += samples, ++node) {
-      for (std::size_t n = first; n < first + half; ++n) {
-        const Complex t = z[n + half] * twiddles[node];
-        z[n + half] = z[n] - t;
-        z[n] += t;
-      }
-    }
-  }
-}
-
-// A complex number in chunks of kChunk real, then imaginary parts.
-void put(float* chunks, std::size_t n, Complex value) {
-  float* at = chunks + n / kChunk * (2 * kChunk) + n % kChunk;
-  at[0] = static_cast<float>(value.real());
-  at[kChunk] = static_cast<float>(value.imag());
-}
-
-void pack_twiddles(const std::vector<Complex>& twiddles, int bins, float* packed) {
-  const auto blocks = static_cast<std::size_t>(bins / kChunk);
-  for (std::size_t i = 0; i + 1 < blocks; ++i) {
-    packed[2 * i] = static_cast<float>(twiddles[i].real());
-    packed[2 * i + 1] = static_cast<float>(twiddles[i].imag());
-  }
-  float* lanes = packed + spectrum_twiddle_floats(bins);
-  for (std::size_t group = 0; group < blocks / 4; ++group, lanes += kGroupFloats) {
-    for (std::size_t lane = 0; lane < kChunk; ++lane) {
-      const std::size_t of_16 = blocks - 1 + group * 4 + lane / 4;
-      const std::size_t of_4 = 4 * blocks - 1 + group * kChunk + lane;
-      put(lanes, lane, twiddles[of_16]);
-      put(lanes, kChunk + lane, twiddles[2 * of_16 + 1]);
-      put(lanes, 2 * kChunk + lane, twiddles[of_4]);
-      put(lanes, 3 * kChunk + lane, twiddles[2 * of_4 + 1]);
-    }
-  }
-}
-
-// `taps` is the newest first, from the first tap of the level on.
-void pack_response(const FilterLevel& level, const std::vector<Complex>& twiddles,
-                   const float* taps, std::size_t count, float* packed) {
-  const auto bins = static_cast<std::size_t>(level.bins);
-  const auto partitions = static_cast<std::size_t>(level.partitions);
-  std::vector<Complex> z(bins);
-  for (std::size_t p = 0; p < partitions; ++p) {
-    const std::size_t first = p * bins, used = std::min(bins, count - first);
-    std::fill(z.begin(), z.end(), 0.0);
-    for (std::size_t n = 0; n < used; ++n) {
-      z[n] = static_cast<double>(taps[first + n]) / static_cast<double>(bins);
-    }
-    split_all(z, twiddles);
-    for (std::size_t n = 0; n < bins; ++n) {
-      const std::size_t group = n / kGroupBins, factor = n % kGroupBins;
-      const std::size_t place = 16 * (factor % 4) + 4 * (factor / 16) + factor / 4 % 4;
-      put(packed + (group * partitions + p) * kGroupFloats, place, z[n]);
-    }
-  }
+// Spectra stand in a ring, the newest before the older ones.
+int newest_of(int partitions, std::uint64_t block) noexcept {
+  const auto count = static_cast<std::uint64_t>(partitions);
+  return static_cast<int>(count - 1 - block % count);
 }
 
 // --- running -------------------------------------------------------------------------------------
@@ -119,6 +46,7 @@ class FilterRun {
       : kernels_(kernels), task_(task), layout_(task.taps) {}
 
   void run() noexcept {
+    if (layout_.level_count == 0) return run_head(0, task_.samples, nullptr);
     auto* position = reinterpret_cast<FilterPosition*>(task_.state);
     for (int done = 0; done < task_.samples;) {
       const auto in_block = static_cast<int>(position->samples % kFilterHeadTaps);
@@ -139,17 +67,8 @@ class FilterRun {
   }
 
   void run_head(int first, int samples, const float* pending) const noexcept {
-    ConvTask conv{};
-    conv.input = task_.input + first - (kFilterHeadTaps - 1);
-    conv.output = task_.output + first;
-    conv.add = pending;
-    conv.weights = task_.packed;
-    conv.bias = task_.bias;
-    conv.in_channels = conv.out_channels = conv.dilation = 1;
-    conv.taps = kFilterHeadTaps;
-    conv.samples = samples;
-    conv.activation = Activation::kNone;
-    kernels_.conv(conv);
+    kernels_.fir({task_.input + first, task_.output + first, pending, task_.packed, task_.bias,
+                  static_cast<int>(direct_taps(task_.taps)), samples});
   }
 
   // What is due after `position` samples, a whole number of the shortest blocks. The longest
@@ -163,12 +82,6 @@ class FilterRun {
     }
   }
 
-  // Spectra stand in a ring, the newest of a level before the older ones.
-  static int newest(const FilterLevel& level, std::uint64_t block) noexcept {
-    const auto partitions = static_cast<std::uint64_t>(level.partitions);
-    return static_cast<int>(partitions - 1 - block % partitions);
-  }
-
   // The group of the block that `begin` lies in that is due between `begin` and the next group.
   void sum_group(const FilterLevel& level, std::uint64_t begin) const noexcept {
     const auto bins = static_cast<std::uint64_t>(level.bins);
@@ -177,7 +90,7 @@ class FilterRun {
     kernels_.spectrum_sum({task_.state + level.spectra + of_group,
                            task_.packed + level.response + of_group,
                            task_.state + level.sums + group * kGroupFloats, level.partitions,
-                           newest(level, begin / bins)});
+                           newest_of(level.partitions, begin / bins)});
   }
 
   void transform(int l, std::uint64_t position) const noexcept {
@@ -199,7 +112,7 @@ class FilterRun {
     block.output = task_.state + level.pending;
     block.bins = level.bins;
     block.partitions = level.partitions;
-    block.newest = newest(level, position / bins - 1);
+    block.newest = newest_of(level.partitions, position / bins - 1);
     kernels_.spectrum_block(block);
   }
 
@@ -211,7 +124,8 @@ class FilterRun {
 }  // namespace
 
 FilterLayout::FilterLayout(std::int64_t taps) noexcept {
-  take(packed_floats, kFilterHeadTaps);
+  take(packed_floats, static_cast<std::size_t>(direct_taps(taps)));
+  if (taps <= kMaxDirectTaps) return;
   state_floats = sizeof(FilterPosition) / sizeof(float);
   std::int64_t first = kFilterHeadTaps;
   while (first < taps) {
@@ -231,7 +145,7 @@ FilterLayout::FilterLayout(std::int64_t taps) noexcept {
     FilterLevel& level = levels[l];
     const auto bins = static_cast<std::size_t>(level.bins);
     const auto spectra_floats = 2 * bins * static_cast<std::size_t>(level.partitions);
-    level.twiddles = take(packed_floats, twiddle_floats(level.bins));
+    level.twiddles = take(packed_floats, twiddle_floats(bins));
     level.response = take(packed_floats, spectra_floats);
     level.pending = take(state_floats, bins + kMaxVectorFloats);
     level.sums = take(state_floats, 2 * bins);
@@ -241,13 +155,14 @@ FilterLayout::FilterLayout(std::int64_t taps) noexcept {
 }
 
 std::int64_t FilterLayout::reach_samples() const {
+  if (level_count == 0) return kMaxDirectTaps;
   const FilterLevel& last = levels[level_count - 1];
   // A level's first tap is at its block length, and a spectrum holds two blocks.
   return std::int64_t{last.bins} * (last.partitions + 3);
 }
 
 std::int64_t FilterLayout::multiply_adds_per_sample() const {
-  std::int64_t total = kFilterHeadTaps;
+  std::int64_t total = level_count == 0 ? kMaxDirectTaps : kFilterHeadTaps;
   for (int l = 0; l < level_count; ++l) {
     const FilterLevel& level = levels[l];
     int splits = 0;
@@ -259,16 +174,69 @@ std::int64_t FilterLayout::multiply_adds_per_sample() const {
 
 void pack_filter(const std::vector<float>& weight, float* packed) {
   const FilterLayout layout(static_cast<std::int64_t>(weight.size()));
-  std::copy(weight.end() - kFilterHeadTaps, weight.end(), packed);
   const std::vector<float> taps(weight.rbegin(), weight.rend());
+  const auto direct = static_cast<std::size_t>(direct_taps(static_cast<std::int64_t>(taps.size())));
+  std::copy_n(taps.begin(), std::min(direct, taps.size()), packed);
   for (int l = 0; l < layout.level_count; ++l) {
     const FilterLevel& level = layout.levels[l];
-    const std::vector<Complex> twiddles = split_twiddles(level.bins);
-    pack_twiddles(twiddles, level.bins, packed + level.twiddles);
-    const auto first = static_cast<std::size_t>(level.bins);
-    pack_response(level, twiddles, taps.data() + first, taps.size() - first,
-                  packed + level.response);
+    const auto bins = static_cast<std::size_t>(level.bins);
+    pack_twiddles(bins, packed + level.twiddles);
+    pack_response(bins, static_cast<std::size_t>(level.partitions), taps.data() + bins,
+                  taps.size() - bins, packed + level.response);
   }
+}
+
+OfflineFilterLayout::OfflineFilterLayout(std::int64_t taps) noexcept {
+  if (taps < kMinOfflineTaps) return;
+  bins = static_cast<int>(kMinOfflineTaps);
+  while (bins < kMaxOfflineBins && bins < 2 * taps) bins *= 2;
+  partitions = static_cast<int>((taps + bins - 1) / bins);
+  // Steps of few prime factors, for the grid is a common multiple of all.
+  step = 2 * taps <= bins ? bins / 2 * 3 : bins;
+  const auto floats = static_cast<std::size_t>(bins) * 2;
+  const std::size_t spectra_floats = floats * static_cast<std::size_t>(partitions);
+  twiddles = take(packed_floats, twiddle_floats(static_cast<std::size_t>(bins)));
+  response = take(packed_floats, spectra_floats);
+  if (partitions > 1) {
+    state_floats = sizeof(FilterPosition) / sizeof(float);
+    spectra = take(state_floats, spectra_floats);
+  }
+  work = take(state_floats, floats + kSpectrumScratchFloats);
+}
+
+std::uint32_t filter_history_samples(std::int64_t taps, bool is_offline) noexcept {
+  return static_cast<std::uint32_t>(is_offline ? OfflineFilterLayout(taps).history_samples()
+                                               : direct_taps(taps) - 1);
+}
+
+void pack_offline_filter(const std::vector<float>& weight, float* packed) {
+  const OfflineFilterLayout layout(static_cast<std::int64_t>(weight.size()));
+  const std::vector<float> taps(weight.rbegin(), weight.rend());
+  const auto bins = static_cast<std::size_t>(layout.bins);
+  pack_twiddles(bins, packed + layout.twiddles);
+  pack_response(bins, static_cast<std::size_t>(layout.partitions), taps.data(), taps.size(),
+                packed + layout.response);
+}
+
+void run_offline_filter(const KernelTable& kernels, const FilterTask& task) noexcept {
+  const OfflineFilterLayout layout(task.taps);
+  SpectrumFilterTask filter{};
+  filter.input = task.input - layout.history_samples();
+  filter.output = task.output;
+  filter.twiddles = task.packed + layout.twiddles;
+  filter.response = task.packed + layout.response;
+  filter.bias = task.bias;
+  filter.spectra = task.state + layout.spectra;
+  filter.work = task.state + layout.work;
+  filter.bins = layout.bins;
+  filter.partitions = layout.partitions;
+  filter.step = layout.step;
+  if (layout.partitions > 1) {
+    auto* position = reinterpret_cast<FilterPosition*>(task.state);
+    filter.newest = newest_of(layout.partitions, position->samples);
+    ++position->samples;
+  }
+  kernels.spectrum_filter(filter);
 }
 
 void run_filter(const KernelTable& kernels, const FilterTask& task) noexcept {

@@ -7,7 +7,7 @@
 // Products with spectra of earlier blocks are made one group of bins for each kGroupBins samples;
 // at the end of a block only one transform there and one back are left.
 //
-// Packed: the first taps, the oldest first | per level: twiddles, response.
+// Packed: the first taps, the newest first | per level: twiddles, response.
 // State: FilterPosition | the newest input | per level: pending output, sums, spectra | work.
 #pragma once
 
@@ -15,10 +15,18 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/program.h"
 #include "kernels/kernel_table.h"
 
 namespace fxfast {
+
+// The taps of a filter that are summed directly, from samples of its line; the past that the
+// others read it keeps itself (filter.h). Up to kMaxDirectTaps a direct sum of all costs least.
+constexpr int kFilterHeadTaps = kGroupBins;
+constexpr int kMaxDirectTaps = 2 * kFilterHeadTaps;
+constexpr std::int64_t direct_taps(std::int64_t taps) {
+  if (taps > kMaxDirectTaps) return kFilterHeadTaps;
+  return (taps + kGroupBins - 1) / kGroupBins * kGroupBins;
+}
 
 constexpr int kMaxFilterLevels = 4;
 
@@ -29,12 +37,12 @@ struct FilterLevel {
   std::size_t pending = 0, sums = 0, spectra = 0;  // in the state, floats
 };
 
-// What follows from the number of taps, more than kFilterHeadTaps.
+// What follows from the number of taps. Up to kMaxDirectTaps there is no level and no state.
 struct FilterLayout {
   explicit FilterLayout(std::int64_t taps) noexcept;
 
   // Bits are the same for streams that start a whole number of these apart.
-  int grid_samples() const { return levels[level_count - 1].bins; }
+  int grid_samples() const { return level_count == 0 ? 1 : levels[level_count - 1].bins; }
   // The oldest sample that any spectrum of a sum holds.
   std::int64_t reach_samples() const;
   std::int64_t multiply_adds_per_sample() const;
@@ -49,8 +57,27 @@ struct FilterLayout {
 // Writes packed_floats floats from `weight`, the oldest tap first.
 void pack_filter(const std::vector<float>& weight, float* packed);
 
+// Offline: whole transforms of much more than the taps, so that most of what comes back counts.
+// Packed: twiddles, response. State, with several partitions: FilterPosition | spectra; | work.
+struct OfflineFilterLayout {
+  explicit OfflineFilterLayout(std::int64_t taps) noexcept;
+
+  int bins = 0;
+  int partitions = 0;
+  int step = 0;  // samples that one transform makes; 0: a filter too short to gain from it
+  std::size_t twiddles = 0, response = 0, packed_floats = 0;
+  std::size_t spectra = 0, work = 0, state_floats = 0;
+
+  // What it reads of its line before the samples of a step.
+  int history_samples() const { return 2 * bins - step; }
+  std::int64_t reach_samples() const { return std::int64_t{2} * bins * partitions; }
+};
+// Of the line of a filter of either kind.
+std::uint32_t filter_history_samples(std::int64_t taps, bool is_offline) noexcept;
+void pack_offline_filter(const std::vector<float>& weight, float* packed);
+
 struct FilterTask {
-  const float* input;  // after kFilterHeadTaps - 1 samples of history
+  const float* input;  // after direct_taps(taps) - 1 samples of history
   float* output;
   const float* packed;
   const float* bias;
@@ -59,5 +86,7 @@ struct FilterTask {
   int samples;
 };
 void run_filter(const KernelTable& kernels, const FilterTask& task) noexcept;
+// `samples` is the layout's step, and its history is before the input.
+void run_offline_filter(const KernelTable& kernels, const FilterTask& task) noexcept;
 
 }  // namespace fxfast

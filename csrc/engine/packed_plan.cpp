@@ -63,9 +63,10 @@ class Layout {
       cell = params = static_cast<std::uint64_t>(cell_state_floats(op.out_channels));
     } else if (kind == OpKind::kFilter) {
       const FilterLayout filter(op.taps);
-      weights = filter.packed_floats;
+      const OfflineFilterLayout offline(op.taps);
+      weights = op.step > 0 ? offline.packed_floats : filter.packed_floats;
       bias = outs;
-      cell = filter.state_floats;
+      cell = op.step > 0 ? offline.state_floats : filter.state_floats;
     }
     op.weights_offset = weights == 0 ? 0 : take(plan_bytes_, weights);
     op.bias_offset = bias == 0 ? 0 : take(plan_bytes_, bias);
@@ -139,9 +140,11 @@ void check_conv_sizes(const PlanOp& op) {
 void check_filter_sizes(const PlanOp& op) {
   require(op.in_channels == 1 && op.out_channels == 1 && op.dilation == 1,
           "a filter of several channels");
-  require(op.taps > kFilterHeadTaps && op.taps <= kMaxReceptiveField, "bad taps of a filter");
+  require(op.taps >= 1 && op.taps <= kMaxReceptiveField, "bad taps of a filter");
   require(op.activation == static_cast<std::uint32_t>(Activation::kNone),
           "an activation of another operation");
+  require(op.step == 0 || op.step == static_cast<std::uint32_t>(OfflineFilterLayout(op.taps).step),
+          "a bad step of a filter");
 }
 
 void check_op_sizes(const PlanOp& op) {
@@ -214,16 +217,16 @@ PlanOp sizes_of(const Op& op) {
   return out;
 }
 
-std::vector<PlanLine> lines_of(const Program& program) {
+std::vector<PlanLine> lines_of(const Program& program, const std::vector<PlanOp>& ops) {
   std::vector<PlanLine> lines(program.line_channels.size());
   for (std::size_t i = 0; i < lines.size(); ++i) {
     lines[i].channels = static_cast<std::uint32_t>(program.line_channels[i]);
   }
-  for (const Op& op : program.ops) {
-    const bool has_taps = op.kind == OpKind::kConv || op.kind == OpKind::kFilter;
+  for (const PlanOp& op : ops) {
+    const bool has_taps = op.kind == static_cast<std::uint32_t>(OpKind::kConv) || op.is_filter();
     if (!has_taps || op.a.line >= lines.size()) continue;
     std::uint32_t& history = lines[op.a.line].history;
-    history = std::max(history, static_cast<std::uint32_t>(op.line_history_samples()));
+    history = std::max(history, op.history_samples());
   }
   return lines;
 }
@@ -276,7 +279,8 @@ void pack_op(const Op& op, const PlanOp& placed, std::byte* plan) {
     std::copy(op.bias.begin(), op.bias.end(), floats(placed.bias_offset));
   }
   if (op.kind == OpKind::kFilter) {
-    pack_filter(op.weight, floats(placed.weights_offset));
+    const auto pack = placed.step > 0 ? pack_offline_filter : pack_filter;
+    pack(op.weight, floats(placed.weights_offset));
     std::copy(op.bias.begin(), op.bias.end(), floats(placed.bias_offset));
   }
   if (!op.params.empty()) {
@@ -337,7 +341,10 @@ std::int64_t PlanView::multiply_adds_per_sample() const {
 
 AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
   validate(program);
-  std::vector<PlanLine> lines = lines_of(program);
+  std::vector<PlanOp> ops;
+  for (const Op& op : program.ops) ops.push_back(sizes_of(op));
+  choose_steps(options, ops);
+  std::vector<PlanLine> lines = lines_of(program, ops);
   std::uint32_t longest = 0;
   for (const PlanLine& line : lines) longest = std::max(longest, line.history);
   PlanHeader header{};
@@ -350,10 +357,8 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
   // Longer stretches move the history back less often, shorter ones stay in cache.
   header.stretch_samples = static_cast<std::uint32_t>(
       round_up(std::clamp(longest, kBlockSamples, 4 * kBlockSamples), kBlockSamples));
-  std::vector<PlanOp> ops;
-  for (const Op& op : program.ops) {
-    ops.push_back(sizes_of(op));
-    check_operands(ops.back(), header.line_count,
+  for (const PlanOp& op : ops) {
+    check_operands(op, header.line_count,
                    [&](std::uint32_t l) -> const PlanLine& { return lines[l]; });
   }
   require(header.output_line < lines.size(), "an output line beyond the lines");
@@ -367,9 +372,6 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
                      " samples, got " + std::to_string(field));
   }
   header.receptive_field = is_recurrent ? 0 : static_cast<std::uint64_t>(field);
-  for (std::size_t i = 0; i < std::min(ops.size(), options.steps.size()); ++i) {
-    ops[i].step = options.steps[i];
-  }
   header.grid_samples = grid_of(ops);
   header.alignment_samples = alignment_of(ops);
   header.reach = reach_of(header, lines, ops);

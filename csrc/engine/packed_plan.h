@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/buffers.h"
+#include "engine/filter.h"
 #include "engine/program.h"
 
 namespace fxfast {
@@ -67,10 +68,10 @@ struct PlanOp {
   std::uint32_t step;
   std::uint32_t reserved;
 
+  bool is_filter() const { return kind == static_cast<std::uint32_t>(OpKind::kFilter); }
   // What it reads of its line; a filter keeps the rest of its past itself.
   std::uint32_t history_samples() const {
-    return kind == static_cast<std::uint32_t>(OpKind::kFilter) ? kFilterHeadTaps - 1
-                                                               : (taps - 1) * dilation;
+    return is_filter() ? filter_history_samples(taps, step > 0) : (taps - 1) * dilation;
   }
 };
 

@@ -68,9 +68,7 @@ void validate_filter(const Op& op, const std::string& name) {
   require(op.dilation == 1, name + ".dilation", "1", op.dilation);
   require(op.activation == Activation::kNone, name + ".activation", "none",
           static_cast<std::int64_t>(op.activation));
-  require(op.taps > kFilterHeadTaps && op.taps <= kMaxReceptiveField, name + ".taps",
-          std::to_string(kFilterHeadTaps + 1) + " to " + std::to_string(kMaxReceptiveField),
-          op.taps);
+  require_range(op.taps, kMaxReceptiveField, name + ".taps");
   require_size(op.weight, op.taps, name + ".weight");
   if (!op.bias.empty()) require_size(op.bias, 1, name + ".bias");
   require_finite(op.weight, name + ".weight");

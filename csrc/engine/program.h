@@ -22,10 +22,6 @@ enum class OpKind : std::uint32_t {
 };
 constexpr std::uint32_t kOpKindCount = 5;
 
-// A filter of one channel and many taps has so many of them on its line; the past of the others it
-// keeps itself (filter.h).
-constexpr int kFilterHeadTaps = kGroupBins;
-
 // Channels of a line, from `first` on; how many follows from the operation.
 struct Operand {
   std::uint32_t line = 0;
@@ -44,7 +40,7 @@ struct Op {
   Operand output;
   int in_channels = 0;  // kConv, kRecurrent, kFilter
   int out_channels = 0;
-  int taps = 1;      // kConv; kFilter: more than kFilterHeadTaps
+  int taps = 1;      // kConv, kFilter
   int dilation = 1;  // kConv
   // kConv, kFilter: [out][in][tap], tap 0 is the oldest sample.
   // kRecurrent: [in + out][4][out], the rows of x and then of h, the gates as in kernel_table.h.
@@ -54,10 +50,6 @@ struct Op {
   std::vector<float> params;
 
   std::int64_t history_samples() const { return std::int64_t{taps - 1} * dilation; }
-  // Of those, what it reads of its line.
-  std::int64_t line_history_samples() const {
-    return kind == OpKind::kFilter ? kFilterHeadTaps - 1 : history_samples();
-  }
 };
 
 struct Program {

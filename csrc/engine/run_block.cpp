@@ -153,9 +153,10 @@ class Pass {
   }
 
   void filter(const PlanOp& op) const noexcept {
-    run_filter(kernels_, {rows(op.a), rows(op.output), plan_.floats(op.weights_offset),
-                          plan_.floats(op.bias_offset), line_at(state_, op.cell_offset),
-                          std::int64_t{op.taps}, samples_});
+    const auto run = op.step > 0 ? run_offline_filter : run_filter;
+    run(kernels_,
+        {rows(op.a), rows(op.output), plan_.floats(op.weights_offset), plan_.floats(op.bias_offset),
+         line_at(state_, op.cell_offset), std::int64_t{op.taps}, samples_});
   }
 
   // Runs the recurrent layers from operation `first` on of which each reads the one before, and

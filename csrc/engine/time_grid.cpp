@@ -22,8 +22,6 @@ void for_each_line(const PlanOp& op, const Visit& visit) {
   }
 }
 
-bool is_filter(const PlanOp& op) { return op.kind == static_cast<std::uint32_t>(OpKind::kFilter); }
-
 std::uint64_t common_multiple(std::uint64_t a, std::uint64_t b) {
   const std::uint64_t multiple = std::lcm(a, b);
   if (multiple > kMaxGridSamples) {
@@ -34,11 +32,31 @@ std::uint64_t common_multiple(std::uint64_t a, std::uint64_t b) {
 }
 
 std::uint64_t reach_of(const PlanOp& op) {
-  if (is_filter(op)) return static_cast<std::uint64_t>(FilterLayout(op.taps).reach_samples());
+  if (op.is_filter()) {
+    const std::int64_t reach = op.step > 0 ? OfflineFilterLayout(op.taps).reach_samples()
+                                           : FilterLayout(op.taps).reach_samples();
+    return static_cast<std::uint64_t>(reach);
+  }
   return op.history_samples() + (op.step > 0 ? op.step - 1 : 0);
 }
 
 }  // namespace
+
+void choose_steps(const PlanOptions& options, std::vector<PlanOp>& ops) {
+  for (std::size_t i = 0; i < std::min(ops.size(), options.steps.size()); ++i) {
+    ops[i].step = options.steps[i];
+  }
+  if (!options.is_offline) return;
+  std::uint64_t grid = grid_of(ops);
+  for (PlanOp& op : ops) {
+    if (!op.is_filter()) continue;
+    const auto step = static_cast<std::uint64_t>(OfflineFilterLayout(op.taps).step);
+    // Beside steps that have no short common multiple, the filter of a stream does the same.
+    if (step == 0 || std::lcm(grid, step) > kMaxGridSamples) continue;
+    grid = std::lcm(grid, step);
+    op.step = static_cast<std::uint32_t>(step);
+  }
+}
 
 std::uint32_t grid_of(std::span<const PlanOp> ops) {
   std::uint64_t grid = 1;
@@ -52,7 +70,7 @@ std::uint32_t grid_of(std::span<const PlanOp> ops) {
 std::uint32_t alignment_of(std::span<const PlanOp> ops) {
   std::uint64_t alignment = grid_of(ops);
   for (const PlanOp& op : ops) {
-    if (!is_filter(op)) continue;
+    if (!op.is_filter() || op.step > 0) continue;
     const int block = FilterLayout(op.taps).grid_samples();
     alignment = common_multiple(alignment, static_cast<std::uint64_t>(block));
   }

@@ -8,6 +8,9 @@
 
 namespace fxfast {
 
+// Gives every operation that takes a fixed number of samples at once its step.
+void choose_steps(const PlanOptions& options, std::vector<PlanOp>& ops);
+
 // The smallest common multiple of all steps; 1 where no operation has one. Throws ModelError when
 // it passes kMaxGridSamples.
 std::uint32_t grid_of(std::span<const PlanOp> ops);

@@ -157,6 +157,19 @@ struct WeightGradTask {
   int samples;
 };
 
+// y[t] = bias + (add[t] + sum_n taps[n] * x[t - n]), n in [0, tap_count), of one channel. `input`
+// is x[0], and samples before it are read; rows have the slack of ConvTask. `add` is nullptr for
+// none.
+struct FirTask {
+  const float* input;
+  float* output;
+  const float* add;
+  const float* taps;  // the factor of the newest sample first
+  const float* bias;  // one value
+  int tap_count;      // a multiple of kGroupBins
+  int samples;
+};
+
 // Long filters of one channel, by blocks of B = 64 * 2^n samples in the frequency domain.
 //
 // Two blocks in a row, x = older + z^B newer, become the complex polynomial older + i newer modulo
@@ -198,7 +211,7 @@ struct SpectrumBlockTask {
   const float* newer;  // [bins]
   const float* twiddles;
   const float* response;  // [bins / kGroupBins][partitions][kGroupFloats], times 1 / bins
-  const float* sums;      // [2 * bins]
+  float* sums;            // [2 * bins], changed
   const float* add;       // [bins], or nullptr for none
   float* spectra;         // [bins / kGroupBins][partitions][kGroupFloats]
   float* work;            // [2 * bins]
@@ -207,6 +220,26 @@ struct SpectrumBlockTask {
   int partitions;
   int newest;
 };
+
+// A filter by whole transforms: `input` is 2 * bins samples, and
+//   output[t] = bias + (input, filtered)[2 * bins - step + t], t in [0, step).
+// With one partition, step is from bins on, up to 2 * bins - taps + 1; with several, it is bins,
+// the spectrum of `input` becomes number `newest` of the spectra, and those before it are added up.
+struct SpectrumFilterTask {
+  const float* input;
+  float* output;
+  const float* twiddles;
+  const float* response;  // as in SpectrumBlockTask
+  const float* bias;      // one value
+  float* spectra;         // as in SpectrumBlockTask; not used with one partition
+  float* work;            // 2 * bins + kSpectrumScratchFloats
+  int bins;               // from kMinFilterBins on
+  int partitions;
+  int newest;
+  int step;  // a multiple of kGroupBins
+};
+constexpr int kSpectrumScratchFloats = 16 * kGroupFloats;
+constexpr int kMinFilterBins = 512;
 
 enum class Requires { kNone, kX86_64_v3, kX86_64_v4 };
 
@@ -226,8 +259,11 @@ struct KernelTable {
   // Runs `rounds` rounds of independent multiply-adds in registers; returns how many
   // floating-point operations that were (a multiply-add counts two). For measuring the peak.
   double (*multiply_add_burst)(std::int64_t rounds) noexcept;
+  // Every output sample is summed in one order, as by conv.
+  void (*fir)(const FirTask& task) noexcept;
   void (*spectrum_sum)(const SpectrumSumTask& task) noexcept;
   void (*spectrum_block)(const SpectrumBlockTask& task) noexcept;
+  void (*spectrum_filter)(const SpectrumFilterTask& task) noexcept;
 };
 
 const KernelTable& avx512_kernels();

@@ -11,6 +11,7 @@ namespace {
 
 #include "kernels/kernels_body.inl"
 #include "kernels/recurrent_body.inl"
+#include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
@@ -28,8 +29,10 @@ const KernelTable& avx2_kernels() {
                                         avx2::recurrent,
                                         avx2::weight_grad,
                                         avx2::multiply_add_burst,
+                                        avx2::fir,
                                         avx2::spectrum_sum,
-                                        avx2::spectrum_block};
+                                        avx2::spectrum_block,
+                                        avx2::spectrum_filter};
   return table;
 }
 

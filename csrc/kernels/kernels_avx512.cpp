@@ -11,6 +11,7 @@ namespace {
 
 #include "kernels/kernels_body.inl"
 #include "kernels/recurrent_body.inl"
+#include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
@@ -28,8 +29,10 @@ const KernelTable& avx512_kernels() {
                                         avx512::recurrent,
                                         avx512::weight_grad,
                                         avx512::multiply_add_burst,
+                                        avx512::fir,
                                         avx512::spectrum_sum,
-                                        avx512::spectrum_block};
+                                        avx512::spectrum_block,
+                                        avx512::spectrum_filter};
   return table;
 }
 

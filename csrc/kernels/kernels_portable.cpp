@@ -11,6 +11,7 @@ namespace {
 
 #include "kernels/kernels_body.inl"
 #include "kernels/recurrent_body.inl"
+#include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
@@ -28,8 +29,10 @@ const KernelTable& portable_kernels() {
                                         portable::recurrent,
                                         portable::weight_grad,
                                         portable::multiply_add_burst,
+                                        portable::fir,
                                         portable::spectrum_sum,
-                                        portable::spectrum_block};
+                                        portable::spectrum_block,
+                                        portable::spectrum_filter};
   return table;
 }
 

@@ -188,8 +188,10 @@ const KernelTable& reference_kernels() {
                                         recurrent,
                                         weight_grad,
                                         multiply_add_burst,
+                                        reference::fir,
                                         reference::spectrum_sum,
-                                        reference::spectrum_block};
+                                        reference::spectrum_block,
+                                        reference::spectrum_filter};
   return table;
 }
 

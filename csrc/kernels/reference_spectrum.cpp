@@ -60,6 +60,17 @@ std::ptrdiff_t place_in_group(int factor) {
 
 }  // namespace
 
+void fir(const FirTask& task) noexcept {
+  for (int t = 0; t < task.samples; ++t) {
+    double sum = static_cast<double>(*task.bias);
+    if (task.add != nullptr) sum += static_cast<double>(task.add[t]);
+    for (int n = 0; n < task.tap_count; ++n) {
+      sum += static_cast<double>(task.taps[n]) * static_cast<double>(task.input[t - n]);
+    }
+    task.output[t] = static_cast<float>(sum);
+  }
+}
+
 void spectrum_sum(const SpectrumSumTask& task) noexcept {
   for (int bin = 0; bin < kGroupBins; ++bin) {
     Complex sum = 0.0;
@@ -95,6 +106,41 @@ void spectrum_block(const SpectrumBlockTask& task) noexcept {
   for (int n = 0; n < task.bins; ++n) {
     const double added = task.add == nullptr ? 0.0 : static_cast<double>(task.add[n]);
     task.output[n] = static_cast<float>(Element(task.work, n).get().imag() + added);
+  }
+}
+
+void spectrum_filter(const SpectrumFilterTask& task) noexcept {
+  const std::ptrdiff_t bins = task.bins;
+  for (std::ptrdiff_t n = 0; n < bins; ++n) {
+    Element(task.work, n).set({task.input[n], task.input[n + bins]});
+  }
+  split(task.work, 0, bins, 0.25);
+  const std::ptrdiff_t stride = std::ptrdiff_t{task.partitions} * kGroupFloats;
+  for (std::ptrdiff_t n = 0; n < bins; ++n) {
+    const std::ptrdiff_t group = n / kGroupBins;
+    const std::ptrdiff_t place = place_in_group(static_cast<int>(n % kGroupBins));
+    const Element bin(task.work, n);
+    float* spectra = task.spectra + group * stride;
+    if (task.partitions > 1) {
+      Element(spectra + std::ptrdiff_t{task.newest} * kGroupFloats, place).set(bin.get());
+    }
+    Complex sum = 0.0;
+    for (int p = 0; p < task.partitions; ++p) {
+      const int slot = (task.newest + p) % task.partitions;
+      const Complex x =
+          p == 0 ? bin.get() : Element(spectra + std::ptrdiff_t{slot} * kGroupFloats, place).get();
+      const float* h = task.response + group * stride + std::ptrdiff_t{p} * kGroupFloats +
+                       place / kChunk * (2 * kChunk) + place % kChunk;
+      sum += x * Complex(h[0], h[kChunk]);
+    }
+    bin.set(sum);
+  }
+  join(task.work, 0, bins, 0.25);
+  for (int t = 0; t < task.step; ++t) {
+    const std::ptrdiff_t n = 2 * bins - task.step + t;
+    const Complex value = Element(task.work, n % bins).get();
+    const double y = n < bins ? value.real() : value.imag();
+    task.output[t] = static_cast<float>(y + static_cast<double>(*task.bias));
   }
 }
 

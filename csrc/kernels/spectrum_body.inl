@@ -69,25 +69,32 @@ static FXFAST_INLINE void split_all(ComplexVec (&x)[1 << kSplits], const Twiddle
   }
 }
 
+// The way back, but for the last step: the splits of the first half, and of the second half.
 template <int kSplits>
-static FXFAST_INLINE void join_all(ComplexVec (&x)[1 << kSplits], const Twiddles& w) {
-  constexpr int kHalf = 1 << (kSplits - 1);
+static FXFAST_INLINE void join_first(ComplexVec (&x)[1 << kSplits], const Twiddles& w) {
+  constexpr int kQuarter = (1 << kSplits) / 4;
   if constexpr (kSplits == 3) {
     join(x[0], x[1], w.quarter0);
     join_i(x[2], x[3], w.quarter0);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < kQuarter; ++i) join(x[i], x[i + kQuarter], w.half);
+}
+template <int kSplits>
+static FXFAST_INLINE void join_second(ComplexVec (&x)[1 << kSplits], const Twiddles& w) {
+  constexpr int kHalf = 1 << (kSplits - 1), kQuarter = kHalf / 2;
+  if constexpr (kSplits == 3) {
     join(x[4], x[5], w.quarter2);
     join_i(x[6], x[7], w.quarter2);
   }
-  if constexpr (kSplits >= 2) {
-    constexpr int kQuarter = kHalf / 2;
 #pragma GCC unroll 2
-    for (int i = 0; i < kQuarter; ++i) {
-      join(x[i], x[i + kQuarter], w.half);
-      join_i(x[kHalf + i], x[kHalf + i + kQuarter], w.half);
-    }
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < kHalf; ++i) join(x[i], x[i + kHalf], w.block);
+  for (int i = kHalf; i < kHalf + kQuarter; ++i) join_i(x[i], x[i + kQuarter], w.half);
+}
+static FXFAST_INLINE void join_all(ComplexVec (&x)[4], const Twiddles& w) {
+  join_first<2>(x, w);
+  join_second<2>(x, w);
+  join(x[0], x[2], w.block);
+  join(x[1], x[3], w.block);
 }
 
 template <int kSplits>
@@ -106,68 +113,87 @@ static FXFAST_INLINE Twiddles block_twiddles(const float* twiddles, int split, i
   return w;
 }
 
-// --- where passes read and write: element n is a multiple of kVec --------------------------------
+// --- where passes read and write -----------------------------------------------------------------
+// Elements `n + offset` and on, where n or the offset is a multiple of kChunk.
 
 static FXFAST_INLINE std::ptrdiff_t place(std::ptrdiff_t n) {
-  return n / kChunk * (2 * kChunk) + n % kChunk;
+  return n + (n & ~(std::ptrdiff_t)(kChunk - 1));
 }
 
 struct Chunks {
   float* z;
-  FXFAST_INLINE ComplexVec at(std::ptrdiff_t n) const {
-    return {load(z + place(n)), load(z + place(n) + kChunk)};
+  FXFAST_INLINE ComplexVec at(std::ptrdiff_t n, std::ptrdiff_t offset) const {
+    const float* p = z + place(n) + place(offset);
+    return {load(p), load(p + kChunk)};
   }
-  FXFAST_INLINE void put(std::ptrdiff_t n, ComplexVec v) const {
-    store(z + place(n), v.re);
-    store(z + place(n) + kChunk, v.im);
+  FXFAST_INLINE void put(std::ptrdiff_t n, std::ptrdiff_t offset, ComplexVec v) const {
+    float* p = z + place(n) + place(offset);
+    store(p, v.re);
+    store(p + kChunk, v.im);
   }
 };
 struct TwoBlocks {
   const float* older;
   const float* newer;
-  FXFAST_INLINE ComplexVec at(std::ptrdiff_t n) const { return {load(older + n), load(newer + n)}; }
+  FXFAST_INLINE ComplexVec at(std::ptrdiff_t n, std::ptrdiff_t offset) const {
+    return {load(older + n + offset), load(newer + n + offset)};
+  }
 };
 struct Filtered {
   const float* add;
   float* output;
-  FXFAST_INLINE void put(std::ptrdiff_t n, ComplexVec v) const {
+  FXFAST_INLINE void put(std::ptrdiff_t n, std::ptrdiff_t offset, ComplexVec v) const {
+    n += offset;
     store(output + n, add == nullptr ? v.im : v.im + load(add + n));
   }
 };
 
-// `kSplits` splits of all blocks that `splits` splits have left.
+// `kSplits` splits of blocks `begin` to `end` of those that `splits` splits have left.
 template <int kSplits, typename Source>
-void forward_pass(const Source& source, float* work, const float* twiddles, int bins, int splits) {
+__attribute__((noinline)) void forward_pass(const Source& source, float* work,
+                                            const float* twiddles, int bins, int splits, int begin,
+                                            int end) {
   const std::ptrdiff_t m = bins >> (splits + kSplits);
   const Chunks out{work};
-  for (int block = 0; block < 1 << splits; ++block) {
+  for (int block = begin; block < end; ++block) {
     const Twiddles w = block_twiddles<kSplits>(twiddles, splits, block);
     const std::ptrdiff_t first = (m << kSplits) * block;
     for (std::ptrdiff_t j = first; j < first + m; j += kVec) {
       ComplexVec x[1 << kSplits];
 #pragma GCC unroll 8
-      for (int i = 0; i < 1 << kSplits; ++i) x[i] = source.at(j + i * m);
+      for (int i = 0; i < 1 << kSplits; ++i) x[i] = source.at(j, i * m);
       split_all<kSplits>(x, w);
 #pragma GCC unroll 8
-      for (int i = 0; i < 1 << kSplits; ++i) out.put(j + i * m, x[i]);
+      for (int i = 0; i < 1 << kSplits; ++i) out.put(j, i * m, x[i]);
     }
   }
 }
 
 template <int kSplits, typename Sink>
-void inverse_pass(float* work, const Sink& sink, const float* twiddles, int bins, int splits) {
+__attribute__((noinline)) void inverse_pass(float* work, const Sink& sink, const float* twiddles,
+                                            int bins, int splits, int begin, int end) {
   const std::ptrdiff_t m = bins >> (splits + kSplits);
   const Chunks in{work};
-  for (int block = 0; block < 1 << splits; ++block) {
-    const Twiddles w = block_twiddles<kSplits>(twiddles, splits, block);
+  for (int block = begin; block < end; ++block) {
     const std::ptrdiff_t first = (m << kSplits) * block;
     for (std::ptrdiff_t j = first; j < first + m; j += kVec) {
       ComplexVec x[1 << kSplits];
-#pragma GCC unroll 8
-      for (int i = 0; i < 1 << kSplits; ++i) x[i] = in.at(j + i * m);
-      join_all<kSplits>(x, w);
-#pragma GCC unroll 8
-      for (int i = 0; i < 1 << kSplits; ++i) sink.put(j + i * m, x[i]);
+      constexpr int kHalf = 1 << (kSplits - 1);
+#pragma GCC unroll 4
+      for (int i = 0; i < kHalf; ++i) x[i] = in.at(j, i * m);
+      join_first<kSplits>(x, block_twiddles<kSplits>(twiddles, splits, block));
+      // Values and twiddles are loaded here and no earlier: there are no registers for all.
+      __asm__ volatile("" ::: "memory");
+      const Twiddles again = block_twiddles<kSplits>(twiddles, splits, block);
+#pragma GCC unroll 4
+      for (int i = kHalf; i < 2 * kHalf; ++i) x[i] = in.at(j, i * m);
+      join_second<kSplits>(x, again);
+#pragma GCC unroll 4
+      for (int i = 0; i < kHalf; ++i) {
+        join(x[i], x[i + kHalf], again.block);
+        sink.put(j, i * m, x[i]);
+        sink.put(j, (i + kHalf) * m, x[i + kHalf]);
+      }
     }
   }
 }
@@ -244,65 +270,100 @@ static FXFAST_INLINE int first_element(int block, int i) {
   return (block + i % kUnits) * kChunk + i / kUnits * kVec;
 }
 
-// Two splits of blocks of 16, or two of blocks of 4, of the group.
-static FXFAST_INLINE Twiddles lane_twiddles(const float* of_splits, int block) {
-  const float* w = of_splits + 4 * block;
-  Twiddles twiddles = {};
-  twiddles.block = {load(w), load(w + kChunk)};
-  twiddles.half = {load(w + 2 * kChunk), load(w + 3 * kChunk)};
-  return twiddles;
+// The twiddles of the plan as groups use them.
+struct GroupTwiddles {
+  const float* blocks;
+  const float* lanes;
+  int splits;  // before the group
+};
+
+static FXFAST_INLINE GroupTwiddles group_twiddles(const float* twiddles, int bins) {
+  return {twiddles, twiddles + spectrum_twiddle_floats(bins),
+          __builtin_ctz((unsigned)bins / kGroupBins)};
 }
 
-// The splits of one group, element `first` and on of the source, with the twiddles of the plan.
+// Of two splits: those of blocks of 16 in the first half of the lanes, of 4 in the second.
+static FXFAST_INLINE Twiddles lane_twiddles(const float* lanes) {
+  Twiddles w = {};
+  w.block = {load(lanes), load(lanes + kChunk)};
+  w.half = {load(lanes + 2 * kChunk), load(lanes + 3 * kChunk)};
+  return w;
+}
+
+static FXFAST_INLINE void load_columns(ComplexVec (&x)[4], const float* group, int block) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const float* p = group + 2 * kChunk * i + 4 * block;
+    x[i] = {load(p), load(p + kChunk)};
+  }
+}
+
+static FXFAST_INLINE void store_columns(const ComplexVec (&x)[4], float* group, int block) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    float* p = group + 2 * kChunk * i + 4 * block;
+    store(p, x[i].re);
+    store(p + kChunk, x[i].im);
+  }
+}
+
+// The splits of a group in two passes. One pass over all would be a longer chain of dependent
+// steps than the processor looks ahead.
 template <typename Source>
-static FXFAST_INLINE void forward_group(const Source& source, float* spectrum,
-                                        const float* twiddles, int bins, int group) {
-  const float* lanes =
-      twiddles + spectrum_twiddle_floats(bins) + (std::ptrdiff_t)group * kGroupFloats;
-  const std::ptrdiff_t first = (std::ptrdiff_t)group * kGroupBins;
+static FXFAST_INLINE void split_units(const Source& source, float* spectrum,
+                                      const GroupTwiddles& twiddles, std::ptrdiff_t group) {
+  const float* lanes = twiddles.lanes + group * kGroupFloats;
   for (int block = 0; block < 4; block += kUnits) {
     ComplexVec x[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) x[i] = source.at(first + first_element(block, i));
+    for (int i = 0; i < 4; ++i) x[i] = source.at(group * kGroupBins, first_element(block, i));
     if constexpr (kWholeGroups) {
-      const int splits = __builtin_ctz((unsigned)bins / kGroupBins);
-      split_all<2>(x, block_twiddles<2>(twiddles, splits, group));
+      split_all<2>(x, block_twiddles<2>(twiddles.blocks, twiddles.splits, (int)group));
     }
     transpose_units(x);
-    split_all<2>(x, lane_twiddles(lanes, block));
+    split_all<2>(x, lane_twiddles(lanes + 4 * block));
+    store_columns(x, spectrum, block);
+  }
+}
+
+static FXFAST_INLINE void split_lanes(float* spectrum, const GroupTwiddles& twiddles,
+                                      std::ptrdiff_t group) {
+  const float* lanes = twiddles.lanes + group * kGroupFloats + 4 * kChunk;
+  for (int block = 0; block < 4; block += kUnits) {
+    ComplexVec x[4];
+    load_columns(x, spectrum, block);
     transpose_lanes(x);
-    split_all<2>(x, lane_twiddles(lanes + 4 * kChunk, block));
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      store(spectrum + 2 * kChunk * i + 4 * block, x[i].re);
-      store(spectrum + 2 * kChunk * i + 4 * block + kChunk, x[i].im);
-    }
+    split_all<2>(x, lane_twiddles(lanes + 4 * block));
+    store_columns(x, spectrum, block);
+  }
+}
+
+static FXFAST_INLINE void join_lanes(float* spectrum, const GroupTwiddles& twiddles,
+                                     std::ptrdiff_t group) {
+  const float* lanes = twiddles.lanes + group * kGroupFloats + 4 * kChunk;
+  for (int block = 0; block < 4; block += kUnits) {
+    ComplexVec x[4];
+    load_columns(x, spectrum, block);
+    join_all(x, lane_twiddles(lanes + 4 * block));
+    transpose_lanes(x);
+    store_columns(x, spectrum, block);
   }
 }
 
 template <typename Sink>
-static FXFAST_INLINE void inverse_group(const float* spectrum, const Sink& sink,
-                                        const float* twiddles, int bins, int group) {
-  const float* lanes =
-      twiddles + spectrum_twiddle_floats(bins) + (std::ptrdiff_t)group * kGroupFloats;
-  const std::ptrdiff_t first = (std::ptrdiff_t)group * kGroupBins;
+static FXFAST_INLINE void join_units(const float* spectrum, const Sink& sink,
+                                     const GroupTwiddles& twiddles, std::ptrdiff_t group) {
+  const float* lanes = twiddles.lanes + group * kGroupFloats;
   for (int block = 0; block < 4; block += kUnits) {
     ComplexVec x[4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      x[i] = {load(spectrum + 2 * kChunk * i + 4 * block),
-              load(spectrum + 2 * kChunk * i + 4 * block + kChunk)};
-    }
-    join_all<2>(x, lane_twiddles(lanes + 4 * kChunk, block));
-    transpose_lanes(x);
-    join_all<2>(x, lane_twiddles(lanes, block));
+    load_columns(x, spectrum, block);
+    join_all(x, lane_twiddles(lanes + 4 * block));
     transpose_units(x);
     if constexpr (kWholeGroups) {
-      const int splits = __builtin_ctz((unsigned)bins / kGroupBins);
-      join_all<2>(x, block_twiddles<2>(twiddles, splits, group));
+      join_all(x, block_twiddles<2>(twiddles.blocks, twiddles.splits, (int)group));
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) sink.put(first + first_element(block, i), x[i]);
+    for (int i = 0; i < 4; ++i) sink.put(group * kGroupBins, first_element(block, i), x[i]);
   }
 }
 

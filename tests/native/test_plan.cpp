@@ -73,8 +73,8 @@ TEST(a_state_beyond_the_limit_is_refused_before_it_is_allocated) {
 
 // Any changed byte of the header or the tables gives an error or a plan whose every offset still
 // fits: the sanitizer builds of this test show that nothing is read outside.
-int refused_changes(const Program& program) {
-  const AlignedBuffer plan = pack_plan(program);
+int refused_changes(const Program& program, const PlanOptions& options = {}) {
+  const AlignedBuffer plan = pack_plan(program, options);
   const PlanView whole(plan.data(), plan.size());
   const std::size_t tables = sizeof(PlanHeader) + whole.line_count() * sizeof(PlanLine) +
                              whole.op_count() * sizeof(PlanOp);
@@ -102,6 +102,8 @@ TEST(damaged_plans_are_refused) {
   CHECK(refused_changes(testing::gated_graph()) > 600);
   CHECK(refused_changes(testing::recurrent_graph(Cell::kGru, 3)) > 300);
   CHECK(refused_changes(testing::filter_graph(100, true)) > 500);
+  CHECK(refused_changes(testing::filter_graph(300)) > 200);
+  CHECK(refused_changes(testing::filter_graph(4096), {true, {}}) > 200);
   const AlignedBuffer plan = pack_plan(testing::small_graph());
   for (std::size_t size : {std::size_t{0}, std::size_t{8}, sizeof(PlanHeader), plan.size() - 1}) {
     CHECK_THROWS(PlanView(plan.data(), size), ModelError, "plan:");
