@@ -10,8 +10,10 @@ namespace fxfast {
 namespace {
 
 #include "kernels/kernels_body.inl"
+#include "kernels/lane_transform_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/rows_body.inl"
+#include "kernels/spectral_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
 #include "kernels/weight_grad_body.inl"
@@ -29,7 +31,11 @@ const KernelTable& avx2_kernels() {
                                         avx2::weight_grad,
                                         avx2::multiply_add_burst,
                                         avx2::spectrum_sum,
-                                        avx2::spectrum_block};
+                                        avx2::spectrum_block,
+                                        avx2::in_lanes::to_lanes,
+                                        avx2::in_lanes::from_lanes,
+                                        avx2::in_lanes::carry_lanes,
+                                        avx2::in_lanes::spectral};
   return table;
 }
 

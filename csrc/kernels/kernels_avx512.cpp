@@ -10,8 +10,10 @@ namespace fxfast {
 namespace {
 
 #include "kernels/kernels_body.inl"
+#include "kernels/lane_transform_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/rows_body.inl"
+#include "kernels/spectral_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
 #include "kernels/weight_grad_body.inl"
@@ -29,7 +31,11 @@ const KernelTable& avx512_kernels() {
                                         avx512::weight_grad,
                                         avx512::multiply_add_burst,
                                         avx512::spectrum_sum,
-                                        avx512::spectrum_block};
+                                        avx512::spectrum_block,
+                                        avx512::in_lanes::to_lanes,
+                                        avx512::in_lanes::from_lanes,
+                                        avx512::in_lanes::carry_lanes,
+                                        avx512::in_lanes::spectral};
   return table;
 }
 

@@ -10,8 +10,10 @@ namespace fxfast {
 namespace {
 
 #include "kernels/kernels_body.inl"
+#include "kernels/lane_transform_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/rows_body.inl"
+#include "kernels/spectral_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
 #include "kernels/weight_grad_body.inl"
@@ -29,7 +31,11 @@ const KernelTable& portable_kernels() {
                                         portable::weight_grad,
                                         portable::multiply_add_burst,
                                         portable::spectrum_sum,
-                                        portable::spectrum_block};
+                                        portable::spectrum_block,
+                                        portable::in_lanes::to_lanes,
+                                        portable::in_lanes::from_lanes,
+                                        portable::in_lanes::carry_lanes,
+                                        portable::in_lanes::spectral};
   return table;
 }
 

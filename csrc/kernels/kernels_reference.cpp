@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/kernel_table.h"
+#include "kernels/lanes_reference.h"
 #include "kernels/reference_spectrum.h"
 
 namespace fxfast {
@@ -189,7 +190,11 @@ const KernelTable& reference_kernels() {
                                         weight_grad,
                                         multiply_add_burst,
                                         reference::spectrum_sum,
-                                        reference::spectrum_block};
+                                        reference::spectrum_block,
+                                        reference_to_lanes,
+                                        reference_from_lanes,
+                                        reference_carry_lanes,
+                                        reference_spectral};
   return table;
 }
 
