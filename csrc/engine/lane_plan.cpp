@@ -21,9 +21,11 @@ constexpr double kProductShare = 0.85;
 // A transform of a pair of rows, and a copy of a row between layouts.
 constexpr double kTransformCost = 28.0 * kTransform;
 constexpr double kLayoutCost = 2.0 * kLanePiece;
+// What a weight costs that is read from memory in every piece, and how many come from the caches.
+constexpr double kMemoryCost = 3.0;
+constexpr double kCachedFloats = 1 << 20;
 // A transform has to be so much better: it takes more memory, and a whole grid at once.
 constexpr double kMargin = 0.8;
-// More spectra than this are read from memory faster than they are multiplied.
 constexpr std::ptrdiff_t kMaxSpectraFloats = std::ptrdiff_t{1} << 24;
 
 double direct_cost(const PlanOp& op) {
@@ -36,7 +38,10 @@ double transform_cost(const PlanOp& op) {
   const auto rows_out = spectral_rows_out(op.out_channels);
   const double products = (3.0 * (kBins - 2) + 2.0) * static_cast<double>(rows_in * rows_out);
   const double pairs = static_cast<double>(rows_in + rows_out) / 2.0;
-  return products / kProductShare + pairs * kTransformCost;
+  const double floats = static_cast<double>(
+      spectra_floats(op.out_channels, op.in_channels, static_cast<int>(op.taps)));
+  const double from_memory = std::max(0.0, floats - kCachedFloats) * kMemoryCost;
+  return products / kProductShare + pairs * kTransformCost + from_memory;
 }
 
 bool is_conv(const PlanOp& op) { return op.kind == static_cast<std::uint32_t>(OpKind::kConv); }

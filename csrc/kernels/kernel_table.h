@@ -249,7 +249,9 @@ struct CarryTask {
 // -(a + b) and b - a: re = a (c + d) - (a + b) d, im = a (c + d) + (b - a) c. Bins 0 and
 // kTransform/2 use the first alone.
 constexpr int kTransform = 128;
-constexpr int kSegmentTaps = kTransform - kLaneBlock + 1;
+// The first sample of a transform back that its segment's taps do not wrap around to.
+constexpr int kSpectralStart = kTransform - kLaneBlock;
+constexpr int kSegmentTaps = kSpectralStart + 1;
 constexpr int kSpectralPanel = 16;
 constexpr int kBins = kTransform / 2 + 1;
 constexpr std::ptrdiff_t kSpectralTableFloats = 2 * kTransform;

@@ -51,6 +51,15 @@ static FXFAST_INLINE void butterfly(Vec (&r)[8], Vec (&i)[8]) {
   }
 }
 
+// Two operations read what is loaded here, and the compiler would load it for each of them.
+static FXFAST_INLINE Vec load_once(const float* p) {
+  Vec value = load(p);
+#ifdef __AVX__
+  __asm__("" : "+v"(value));
+#endif
+  return value;
+}
+
 // By exp(-2 pi i turn / N): `table` has the cosine and the negative sine of each turn.
 static FXFAST_INLINE void rotate(Vec& r, Vec& i, const float* table, int turn) {
   const Vec c = broadcast(table[2 * turn]), s = broadcast(table[2 * turn + 1]);
@@ -194,8 +203,8 @@ static FXFAST_INLINE void inverse_middle(const float* table, float* work) {
       Vec r[kRadix], i[kRadix];
 #pragma GCC unroll 8
       for (int q = 0; q < kRadix; ++q) {
-        r[q] = load(at + q * kSub * 2 * kVec);
-        i[q] = load(at + q * kSub * 2 * kVec + kVec);
+        r[q] = load_once(at + q * kSub * 2 * kVec);
+        i[q] = load_once(at + q * kSub * 2 * kVec + kVec);
         if (q > 0) rotate(i[q], r[q], table, q * j * kTurn);
       }
       butterfly(i, r);
@@ -208,36 +217,41 @@ static FXFAST_INLINE void inverse_middle(const float* table, float* work) {
   }
 }
 
-// The blocks from their sample `first` on; no `im` where the pair has one row.
+// What finish does; a mask costs more here, where the adders have all the work.
+template <Epilogue kEpilogue>
+static FXFAST_INLINE Vec ended(Vec value, const float* slope) {
+  return kEpilogue == Epilogue::kRelu ? larger(value, Vec{}) : finish<kEpilogue>(value, slope);
+}
+
+// A row without a partner has itself for one: what is stored last, the real part, stays.
 template <int kRadix, Epilogue kEpilogue>
 static FXFAST_INLINE void inverse_last(const float* table, const float* work, float* re, float* im,
-                                       int first, const float* bias, const float* slopes) {
+                                       const float* bias, const float* slopes, int partner) {
   constexpr int kSub = kTransform / kRadix;
-  const Vec bias_re = broadcast(bias[0]), bias_im = broadcast(im == nullptr ? 0.0f : bias[1]);
+  const Vec bias_re = broadcast(bias[0]), bias_im = broadcast(bias[partner]);
   for (int j = 0; j < kSub; ++j) {
     Vec r[kRadix], i[kRadix];
 #pragma GCC unroll 8
     for (int q = 0; q < kRadix; ++q) {
-      r[q] = load(work + (q * kSub + j) * 2 * kVec);
-      i[q] = load(work + (q * kSub + j) * 2 * kVec + kVec);
+      r[q] = load_once(work + (q * kSub + j) * 2 * kVec);
+      i[q] = load_once(work + (q * kSub + j) * 2 * kVec + kVec);
       if (q > 0) rotate(i[q], r[q], table, q * j);
     }
     butterfly(i, r);
 #pragma GCC unroll 8
     for (int m = 0; m < kRadix; ++m) {
-      const int t = j + m * kSub - first;
-      if (t < 0 || t >= kLaneBlock) continue;
-      store(re + t * kLanes, finish<kEpilogue>(r[m] + bias_re, slopes));
-      if (im == nullptr) continue;
-      store(im + t * kLanes, finish<kEpilogue>(i[m] + bias_im, slopes + 1));
+      const int t = j + m * kSub - kSpectralStart;
+      if (m * kSub < kSpectralStart && t < 0) continue;
+      store(im + t * kLanes, ended<kEpilogue>(i[m] + bias_im, slopes + partner));
+      store(re + t * kLanes, ended<kEpilogue>(r[m] + bias_re, slopes));
     }
   }
 }
 
 template <Epilogue kEpilogue>
 static FXFAST_INLINE void inverse_pair(Spectra from, const float* table, float* work, float* re,
-                                       float* im, int first, const float* bias,
-                                       const float* slopes) {
+                                       float* im, const float* bias, const float* slopes,
+                                       int partner) {
   for (int a = 0; a < kFirst; ++a) {
     for (int b = 0; b < kRest / 16; ++b) {
       for (int c = 0; c < 4; ++c) {
@@ -248,7 +262,7 @@ static FXFAST_INLINE void inverse_pair(Spectra from, const float* table, float* 
   }
   inverse_middle<16, 4>(table, work);
   if constexpr (kRest == 64) inverse_middle<64, 4>(table, work);
-  inverse_last<kFirst, kEpilogue>(table, work, re, im, first, bias, slopes);
+  inverse_last<kFirst, kEpilogue>(table, work, re, im, bias, slopes, partner);
 }
 
 }  // namespace in_lanes

@@ -114,7 +114,6 @@ void multiply(const SpectralTask& task, const float* in, float* out, int lane) {
 
 void inverse(const SpectralTask& task, const float* spectra, int lane) {
   const std::ptrdiff_t rows = spectral_rows_out(task.out_channels);
-  const int first = longest_segment(task.taps) - 1;
   for (int c = 0; c < task.out_channels; c += 2) {
     Signal z;
     for (int bin = 0; bin < kBins; ++bin) {
@@ -129,7 +128,7 @@ void inverse(const SpectralTask& task, const float* spectra, int lane) {
     }
     const Signal y = transform(z, 1.0);
     for (int t = 0; t < kLaneBlock; ++t) {
-      const Complex value = y[static_cast<std::size_t>(t + first)];
+      const Complex value = y[static_cast<std::size_t>(t + kSpectralStart)];
       float* to = task.output + c * task.output_stride + t * kLanes + lane;
       *to = static_cast<float>(value.real() + static_cast<double>(task.bias[c]));
       if (c + 1 >= task.out_channels) continue;

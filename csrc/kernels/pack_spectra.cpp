@@ -28,7 +28,7 @@ const std::array<Complex, kTransform>& turns() {
 // The part of a convolution that one transform computes.
 struct Segment {
   int delay, taps;
-  int shift;  // the output of every segment starts where the longest one's does
+  int shift;  // later, so that the output starts at kSpectralStart
 };
 
 // Bin `bin` of the spectrum of one channel's weights; zero for the partner of an odd channel.
@@ -106,7 +106,7 @@ void pack_spectra(const WeightView& view, float* spectra) {
   std::ptrdiff_t row_in = 0;
   for (int s = 0; s < segments; ++s) {
     const int delay = s * longest, taps = std::min(longest, view.taps - delay);
-    const Segment segment = {delay, taps, longest - taps};
+    const Segment segment = {delay, taps, kSpectralStart + 1 - taps};
     for (int in = 0; in < view.in_channels; in += 2, row_in += 2) {
       for (int out = 0; out < view.out_channels; out += 2) {
         for (int bin = 0; bin < kBins; ++bin) {

@@ -8,11 +8,15 @@ namespace in_lanes {
 constexpr int kProductRows = FXFAST_VECTOR_REGISTERS >= 32 ? 16 : 4;
 constexpr int kTileVecs = kLaneVecs < 2 ? kLaneVecs : 2;
 
+// The weights are read once, in order, from beyond the second-level cache.
+constexpr int kPrefetchFloats = 1024;
+
 // sum[m] += sum_i w[m] x[i]; with kSum x[i] is the sum of its real and imaginary part.
 template <int kRows, bool kSum>
 static FXFAST_INLINE void product(Vec (&sum)[kRows][kTileVecs], const float* w, int panel,
                                   const float* x, std::ptrdiff_t imaginary, int rows_in) {
   for (int i = 0; i < rows_in; ++i, x += kLanes, w += panel) {
+    __builtin_prefetch(w + kPrefetchFloats);
     Vec in[kTileVecs];
 #pragma GCC unroll 4
     for (int n = 0; n < kTileVecs; ++n) {
@@ -127,19 +131,17 @@ void forward_all(const SpectralTask& task, float* spectra, float* work) {
 
 template <Epilogue kEpilogue>
 void inverse_all(const SpectralTask& task, float* spectra, float* work) {
-  const int segments = spectral_segments(task.taps);
-  const int first = (task.taps + segments - 1) / segments - 1;
   const std::ptrdiff_t rows = spectral_rows_out(task.out_channels);
   const Spectra all = {spectra, spectral_bin_floats(rows), rows * kLanes};
   for (int channel = 0; channel < task.out_channels; channel += 2) {
-    const bool has_partner = channel + 1 < task.out_channels;
+    const int partner = channel + 1 < task.out_channels ? 1 : 0;
     const float* slopes = kEpilogue == Epilogue::kPrelu ? task.params + channel : nullptr;
     float* re = task.output + channel * task.output_stride;
-    float* im = re + task.output_stride;
+    float* im = re + partner * task.output_stride;
     for (int v = 0; v < kLanes; v += kVec) {
       const Spectra from = {all.at + channel * kLanes + v, all.bin, all.imaginary};
-      inverse_pair<kEpilogue>(from, task.weights, work, re + v, has_partner ? im + v : nullptr,
-                              first, task.bias + channel, slopes);
+      inverse_pair<kEpilogue>(from, task.weights, work, re + v, im + v, task.bias + channel, slopes,
+                              partner);
     }
   }
 }
