@@ -229,20 +229,6 @@ PlanOp sizes_of(const Op& op) {
   return out;
 }
 
-std::vector<PlanLine> lines_of(const Program& program) {
-  std::vector<PlanLine> lines(program.line_channels.size());
-  for (std::size_t i = 0; i < lines.size(); ++i) {
-    lines[i].channels = static_cast<std::uint32_t>(program.line_channels[i]);
-  }
-  for (const Op& op : program.ops) {
-    const bool has_taps = op.kind == OpKind::kConv || op.kind == OpKind::kFilter;
-    if (!has_taps || op.a.line >= lines.size()) continue;
-    std::uint32_t& history = lines[op.a.line].history;
-    history = std::max(history, static_cast<std::uint32_t>(op.line_history_samples()));
-  }
-  return lines;
-}
-
 // Rows of `width` blocks of `units` values, each block padded with zeros to whole vectors.
 void pack_blocks(const std::vector<float>& values, int units, float* packed) {
   const std::ptrdiff_t block = gate_block_floats(units);

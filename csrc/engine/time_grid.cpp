@@ -43,6 +43,20 @@ std::uint64_t reach_of(const PlanOp& op) {
 
 }  // namespace
 
+std::vector<PlanLine> lines_of(const Program& program) {
+  std::vector<PlanLine> lines(program.line_channels.size());
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    lines[i].channels = static_cast<std::uint32_t>(program.line_channels[i]);
+  }
+  for (const Op& op : program.ops) {
+    const bool has_taps = op.kind == OpKind::kConv || op.kind == OpKind::kFilter;
+    if (!has_taps || op.a.line >= lines.size()) continue;
+    std::uint32_t& history = lines[op.a.line].history;
+    history = std::max(history, static_cast<std::uint32_t>(op.line_history_samples()));
+  }
+  return lines;
+}
+
 std::int64_t receptive_field_of(const Program& program) {
   std::vector<std::int64_t> reach(program.line_channels.size(), -1);
   reach[0] = 0;

@@ -1,4 +1,4 @@
-// The grid of a plan in absolute time, the groups of its operations, and which lines cross them.
+// What a plan knows of time: histories, the grid, groups of operations, lines that cross groups.
 #pragma once
 
 #include <span>
@@ -14,6 +14,9 @@ std::uint32_t grid_of(std::span<const PlanOp> ops);
 
 // PlanHeader::alignment_samples. Throws as grid_of does.
 std::uint32_t alignment_of(std::span<const PlanOp> ops);
+
+// The lines of a program with the histories that its operations read.
+std::vector<PlanLine> lines_of(const Program& program);
 
 // How far back the output depends on the input, in the order of the operations; also sees that
 // nothing is read before it is written.
