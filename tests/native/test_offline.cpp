@@ -53,6 +53,7 @@ std::vector<Case> transform_cases() {
   return {transformed(16, 17, 17, Activation::kRelu),
           {testing::gated_graph(), {true, {}, true}, kLanePiece},
           {testing::small_graph(true), {true, {}, true}, kLanePiece},
+          {testing::filter_graph(700, true), {true, {}, true}, kLanePiece},
           {with_recurrent, {true, {}, true}, kLanePiece}};
 }
 
