@@ -49,8 +49,8 @@ def spills(loop: list[str]) -> list[str]:
     return [t for t in loop if re.search(r"%[xyz]mm\d+,[-0-9a-fx]*\(%r[sb]p\)", t)]
 
 
-@pytest.mark.parametrize(("isa", "tiles"), [("avx512", 8), ("avx2", 4)])
-def test_inner_loops_do_not_spill(isa: str, tiles: int) -> None:
+@pytest.mark.parametrize(("isa", "tiles", "products"), [("avx512", 8, 4), ("avx2", 4, 1)])
+def test_inner_loops_do_not_spill(isa: str, tiles: int, products: int) -> None:
     path = OBJECTS / f"kernels_{isa}.cpp.o"
     if not path.exists():
         pytest.skip(f"{path.relative_to(ROOT)} is not there: run make test-native")
@@ -59,13 +59,17 @@ def test_inner_loops_do_not_spill(isa: str, tiles: int) -> None:
         pytest.skip("objdump (binutils) is not installed")
     command = [objdump, "-dC", "--no-show-raw-insn", str(path)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    checked = set()
+    checked: set[str] = set()
+    spectral: set[str] = set()
     for name, body in functions(listing).items():
         for loop in inner_loops(body):
             assert spills(loop) == [], name
             tile = re.search(r"conv_tile<(\d+), (\d+)", name)
             checked |= {tile[1]} if tile else set()
+            product = re.search(r"complex_tile<(\d+)>", name)
+            spectral |= {product[1]} if product else set()
     assert len(checked) == tiles  # tiles of every height were seen
+    assert len(spectral) == products
 
 
 def test_the_test_sees_a_spill() -> None:

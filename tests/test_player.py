@@ -18,6 +18,7 @@ from fxfast import Activation, ConvLayer, ModelGraph, Player
 from fxfast.errors import BuildError, InputError
 from fxfast.graph import ACTIVATION_KINDS
 from fxfast.native import engine
+from fxfast.player import MODES
 
 ISAS = [name for name, supported in engine().isas() if supported]
 FUSED = [name for name in ISAS if name != "reference"]
@@ -49,13 +50,14 @@ def test_as_accurate_as_plain_float32(isa: str, kind: str, scale: float) -> None
     assert ours <= TOLERANCES["float32_ratio"].value * plain
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_preset_is_as_accurate_as_plain_float32(isa: str, scale: float) -> None:
+def test_preset_is_as_accurate_as_plain_float32(isa: str, scale: float, mode: str) -> None:
     graph = preset_graph(scale)
     x = noise(4000)
     truth = reference_render(graph, x, np.float64)
     plain = rms(reference_render(graph, x, np.float32) - truth)
-    ours = rms(Player(graph, isa=isa).render(x) - truth)
+    ours = rms(Player(graph, isa=isa, mode=mode).render(x) - truth)
     assert ours <= TOLERANCES["float32_ratio"].value * plain
 
 
@@ -99,18 +101,18 @@ def test_any_split_gives_the_same_bits(cuts: list[int], seed: int) -> None:
         np.testing.assert_array_equal(np.concatenate(pieces), player.render(x))
 
 
-def test_threads_batch_and_mode_change_no_bit(isa: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_threads_and_batch_change_no_bit(isa: str, mode: str) -> None:
     graph = preset_graph()
-    samples = 6000 if isa == "reference" else 40_000
+    samples = 4000 if isa == "reference" else 40_000
     x = noise(2, 2, samples)
     expected = np.stack(
-        [[Player(graph, isa=isa, threads=1).render(row) for row in pair] for pair in x]
+        [[Player(graph, isa=isa, threads=1, mode=mode).render(row) for row in pair] for pair in x]
     )
     for threads in (1, 2, 3):
-        for mode in ("offline", "stream"):
-            player = Player(graph, isa=isa, threads=threads, mode=mode)
-            np.testing.assert_array_equal(player.render(x), expected)
-            np.testing.assert_array_equal(player.render(x[0, 0]), expected[0, 0])
+        player = Player(graph, isa=isa, threads=threads, mode=mode)
+        np.testing.assert_array_equal(player.render(x), expected)
+        np.testing.assert_array_equal(player.render(x[0, 0]), expected[0, 0])
 
 
 def test_a_shared_player_gives_the_same_bits_in_many_threads() -> None:
@@ -189,7 +191,7 @@ def test_strided_audio_is_read_right() -> None:
 
 
 def test_stream_saves_restores_and_resets() -> None:
-    player = Player(preset_graph())
+    player = Player(preset_graph(), mode="stream")
     x = noise(2, 600)
     stream = player.stream(2)
     first = stream.process(x[:, :300])

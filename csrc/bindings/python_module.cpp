@@ -229,7 +229,8 @@ PYBIND11_MODULE(_native, module) {
                        bool is_offline) {
              Program program{lines, {}, output_line};
              for (const OpTuple& op : ops) program.ops.push_back(op_of(op));
-             return std::make_shared<Engine>(pack_plan(program, {is_offline, {}}), isa, threads);
+             return std::make_shared<Engine>(pack_plan(program, {is_offline, {}, false}), isa,
+                                             threads);
            }),
            py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("isa"),
            py::arg("threads"), py::arg("is_offline"))

@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "base/check.h"
 #include "engine/filter.h"
+#include "engine/lane_plan.h"
 #include "engine/stream_state.h"
 #include "engine/time_grid.h"
+#include "kernels/pack_spectra.h"
 #include "kernels/pack_weights.h"
 
 namespace fxfast {
@@ -42,8 +45,10 @@ class Layout {
     std::uint32_t samples =
         line.history == 0 ? header_.block_samples : line.history + header_.stretch_samples;
     if (line.group == kSpansGrid) samples = line.history + header_.grid_samples;
+    if (line.lane_block > 0) samples = (line.history + line.lane_block) * kLanes;
     line.stride = row_floats(samples);
-    line.offset = take(state_bytes_, std::uint64_t{line.stride} * line.channels);
+    const std::uint32_t carry = line.lane_block > 0 ? line.history : 0;
+    line.offset = take(state_bytes_, (std::uint64_t{line.stride} + carry) * line.channels);
   }
 
   // Sets the offsets of an operation whose sizes are set and within the limits.
@@ -56,6 +61,13 @@ class Layout {
     if (kind == OpKind::kConv) {
       weights = outs * op.in_channels * op.taps;
       bias = outs;
+      if (op.transform > 0) {
+        const int taps = static_cast<int>(op.taps);
+        weights = static_cast<std::uint64_t>(spectra_floats(op.out_channels, op.in_channels, taps));
+        const std::ptrdiff_t work = spectral_work_floats(spectral_rows_in(op.in_channels, taps),
+                                                         spectral_rows_out(op.out_channels));
+        work_floats_ = std::max(work_floats_, static_cast<std::uint64_t>(work));
+      }
     } else if (kind == OpKind::kRecurrent) {
       const auto gates = 4 * static_cast<std::uint64_t>(gate_block_floats(op.out_channels));
       weights = (op.in_channels + outs) * gates;
@@ -77,6 +89,7 @@ class Layout {
   void finish(PlanHeader& header) const {
     header.plan_bytes = plan_bytes_;
     header.state_bytes = state_bytes_;
+    header.work_offset = take(header.state_bytes, work_floats_);
   }
 
  private:
@@ -97,6 +110,7 @@ class Layout {
   PlanHeader header_;
   std::uint64_t plan_bytes_;
   std::uint64_t state_bytes_;
+  std::uint64_t work_floats_ = 0;
 };
 
 std::uint64_t fingerprint_of(const std::byte* bytes, std::size_t size) {
@@ -157,6 +171,7 @@ void check_op_sizes(const PlanOp& op) {
   if (kind == OpKind::kConv) return check_conv_sizes(op);
   if (kind == OpKind::kFilter) return check_filter_sizes(op);
   require(op.taps == 1 && op.dilation == 1, "taps of another operation");
+  require(op.transform == 0, "a transform of another operation");
   if (kind != OpKind::kRecurrent) {
     return require(op.in_channels == 0, "input channels of another operation");
   }
@@ -189,6 +204,7 @@ void check_operands(const PlanOp& op, std::uint32_t line_count, const LineOf& li
   const auto kind = static_cast<OpKind>(op.kind);
   const bool is_conv = kind == OpKind::kConv;
   const bool mixes_channels = reads_columns(kind);
+  require(!is_layout(kind) || op.a.line != op.output.line, "a layout changed in place");
   check(op.a, mixes_channels ? op.in_channels : op.out_channels, op.history_samples(), "operand a");
   check(op.output, op.out_channels, 0, "an output");
   // Rows of the input are read while others of the output are written already.
@@ -217,43 +233,6 @@ PlanOp sizes_of(const Op& op) {
   return out;
 }
 
-std::vector<PlanLine> lines_of(const Program& program, const std::vector<PlanOp>& ops) {
-  std::vector<PlanLine> lines(program.line_channels.size());
-  for (std::size_t i = 0; i < lines.size(); ++i) {
-    lines[i].channels = static_cast<std::uint32_t>(program.line_channels[i]);
-  }
-  for (const PlanOp& op : ops) {
-    const bool has_taps = op.kind == static_cast<std::uint32_t>(OpKind::kConv) || op.is_filter();
-    if (!has_taps || op.a.line >= lines.size()) continue;
-    std::uint32_t& history = lines[op.a.line].history;
-    history = std::max(history, op.history_samples());
-  }
-  return lines;
-}
-
-// How far back each line depends on the input, in the order of the operations; also sees that
-// nothing is read before it is written.
-std::int64_t receptive_field_of(const Program& program) {
-  std::vector<std::int64_t> reach(program.line_channels.size(), -1);
-  reach[0] = 0;
-  for (std::size_t i = 0; i < program.ops.size(); ++i) {
-    const Op& op = program.ops[i];
-    std::int64_t longest = 0;
-    const auto read = [&](const Operand& operand, std::int64_t history) {
-      if (operand.line == kNoLine) return;
-      require(reach[operand.line] >= 0,
-              "a line that ops[" + std::to_string(i) + "] reads before it is written");
-      longest = std::max(longest, reach[operand.line] + history);
-    };
-    read(op.a, op.history_samples());
-    read(op.b, 0);
-    read(op.c, 0);
-    reach[op.output.line] = std::max(reach[op.output.line], longest);
-  }
-  require(reach[program.output_line] >= 0, "an output line that is never written");
-  return 1 + reach[program.output_line];
-}
-
 // Rows of `width` blocks of `units` values, each block padded with zeros to whole vectors.
 void pack_blocks(const std::vector<float>& values, int units, float* packed) {
   const std::ptrdiff_t block = gate_block_floats(units);
@@ -261,6 +240,13 @@ void pack_blocks(const std::vector<float>& values, int units, float* packed) {
     std::copy_n(values.data() + first, units, packed);
     packed += block;
   }
+}
+
+void pack_conv_weights(const Op& op, const PlanOp& placed, float* weights) {
+  const std::ptrdiff_t taps = op.taps;
+  const WeightView view = {
+      op.weight.data(), op.out_channels, op.in_channels, op.taps, op.in_channels * taps, taps, 1};
+  placed.transform > 0 ? pack_spectra(view, weights) : pack_weights(view, weights);
 }
 
 void pack_op(const Op& op, const PlanOp& placed, std::byte* plan) {
@@ -272,10 +258,7 @@ void pack_op(const Op& op, const PlanOp& placed, std::byte* plan) {
     return;
   }
   if (op.kind == OpKind::kConv) {
-    const std::ptrdiff_t taps = op.taps;
-    pack_weights({op.weight.data(), op.out_channels, op.in_channels, op.taps, op.in_channels * taps,
-                  taps, 1},
-                 floats(placed.weights_offset));
+    pack_conv_weights(op, placed, floats(placed.weights_offset));
     std::copy(op.bias.begin(), op.bias.end(), floats(placed.bias_offset));
   }
   if (op.kind == OpKind::kFilter) {
@@ -319,6 +302,7 @@ PlanView::PlanView(const std::byte* bytes, std::size_t size) : bytes_(bytes) {
                       [](std::uint32_t word) { return word == 0; }),
           "words without use");
   check_groups(*this);
+  check_lanes(*this);
   PlanHeader expected = head;
   layout.finish(expected);
   require(std::memcmp(&expected, &head, sizeof(PlanHeader)) == 0, "totals that do not fit");
@@ -351,7 +335,6 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
   std::memcpy(header.magic, kMagic, sizeof(kMagic));
   header.version = kPlanVersion;
   header.line_count = static_cast<std::uint32_t>(lines.size());
-  header.op_count = static_cast<std::uint32_t>(program.ops.size());
   header.output_line = program.output_line;
   header.block_samples = kBlockSamples;
   // Longer stretches move the history back less often, shorter ones stay in cache.
@@ -372,6 +355,14 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
                      " samples, got " + std::to_string(field));
   }
   header.receptive_field = is_recurrent ? 0 : static_cast<std::uint64_t>(field);
+  std::vector<const Op*> sources;
+  for (const Op& op : program.ops) sources.push_back(&op);
+  const bool lanes_fit = std::lcm(grid_of(ops), std::uint32_t{kLanePiece}) <= kMaxGridSamples;
+  if (options.is_offline && options.steps.empty() && lanes_fit) {
+    use_lanes({header.output_line, options.all_transforms}, ops, sources, lines);
+    header.line_count = static_cast<std::uint32_t>(lines.size());
+  }
+  header.op_count = static_cast<std::uint32_t>(ops.size());
   header.grid_samples = grid_of(ops);
   header.alignment_samples = alignment_of(ops);
   header.reach = reach_of(header, lines, ops);
@@ -390,7 +381,9 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
   std::byte* tables = plan.data() + sizeof(PlanHeader);
   std::memcpy(tables, lines.data(), lines.size() * sizeof(PlanLine));
   std::memcpy(tables + lines.size() * sizeof(PlanLine), ops.data(), ops.size() * sizeof(PlanOp));
-  for (std::size_t i = 0; i < ops.size(); ++i) pack_op(program.ops[i], ops[i], plan.data());
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    if (sources[i] != nullptr) pack_op(*sources[i], ops[i], plan.data());
+  }
   header.fingerprint =
       fingerprint_of(plan.data() + sizeof(PlanHeader), header.plan_bytes - sizeof(PlanHeader));
   std::memcpy(plan.data(), &header, sizeof(header));

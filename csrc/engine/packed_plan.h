@@ -39,7 +39,8 @@ struct PlanHeader {
   // Streams that start a whole number of these samples apart give the same bits: a multiple of the
   // grid, and of the blocks of long filters.
   std::uint32_t alignment_samples;
-  std::uint32_t reserved[12];
+  std::uint32_t reserved[10];
+  std::uint64_t work_offset;  // of the memory in the state that all operations share, bytes
   // The bits of an output sample follow from this many samples before its grid and from the grid;
   // more than the receptive field says where a transform spreads its rounding over a block.
   std::uint64_t reach;
@@ -54,7 +55,15 @@ struct PlanLine {
   std::uint32_t history;  // samples before the current ones that some operation reads
   std::uint32_t stride;   // floats between the rows of two channels
   std::uint32_t group;    // the one group that uses the line, or kSpansGrid
-  std::uint64_t offset;   // in the state, bytes
+  // 0, or kLaneBlock of a line in lanes: rows of history + lane_block samples of every lane, then
+  // `history` floats a channel that carry over to the next piece.
+  std::uint32_t lane_block;
+  std::uint32_t reserved;
+  std::uint64_t offset;  // in the state, bytes
+
+  std::uint64_t carry_offset() const {
+    return offset + std::uint64_t{stride} * channels * sizeof(float);
+  }
 };
 
 struct PlanOp {
@@ -66,6 +75,9 @@ struct PlanOp {
   // Samples it takes at once, whole vectors, so that the slack that kernels write after the samples
   // is never a sample of the next step; 0: any, in pieces of block_samples.
   std::uint32_t step;
+  std::uint32_t lane_block;  // 0, or kLaneBlock of an operation on lines in lanes
+  // 0, or kTransform of a convolution by transforms, whose weights are spectra.
+  std::uint32_t transform;
   std::uint32_t reserved;
 
   bool is_filter() const { return kind == static_cast<std::uint32_t>(OpKind::kFilter); }
@@ -119,6 +131,8 @@ struct PlanOptions {
   bool is_offline = false;
   // Samples that each operation takes at once where it need not, 0 for any; for tests of the grid.
   std::vector<std::uint32_t> steps;
+  // Whether every convolution that can run by transforms does so, though it gains nothing.
+  bool all_transforms = false;
 };
 
 // Packs a program. Throws ModelError when it is not valid or its state would pass kMaxStateBytes.

@@ -76,8 +76,8 @@ void validate_filter(const Op& op, const std::string& name) {
 }
 
 void validate_op(const Op& op, const std::string& name) {
-  require(static_cast<std::uint32_t>(op.kind) < kOpKindCount, name + ".kind", "a known operation",
-          static_cast<std::int64_t>(op.kind));
+  require(static_cast<std::uint32_t>(op.kind) < kOpKindCount && !is_layout(op.kind), name + ".kind",
+          "a known operation", static_cast<std::int64_t>(op.kind));
   require_range(op.out_channels, kMaxChannels, name + ".out_channels");
   require(static_cast<std::uint32_t>(op.activation) < kActivationCount, name + ".activation",
           "a known activation", static_cast<std::int64_t>(op.activation));

@@ -18,9 +18,15 @@ enum class OpKind : std::uint32_t {
   kActivate = 1,
   kCombine = 2,
   kRecurrent = 3,
-  kFilter = 4
+  kFilter = 4,
+  // Only in plans: copies of a line between the ordinary layout and lanes (kernel_table.h).
+  kToLanes = 5,
+  kFromLanes = 6,
 };
-constexpr std::uint32_t kOpKindCount = 5;
+constexpr std::uint32_t kOpKindCount = 7;
+constexpr bool is_layout(OpKind kind) {
+  return kind == OpKind::kToLanes || kind == OpKind::kFromLanes;
+}
 
 // Channels of a line, from `first` on; how many follows from the operation.
 struct Operand {

@@ -83,6 +83,7 @@ class Pass {
     const PlanLine& line = plan_.line(operand.line);
     std::uint32_t now = line.history == 0 ? 0 : line.history + position_;
     if (line.group == kSpansGrid) now = line.history + offset_;
+    if (line.lane_block > 0) now = line.history * kLanes;
     return line_at(state_, line.offset) + std::size_t{operand.first} * line.stride + now;
   }
 
@@ -95,7 +96,10 @@ class Pass {
         case OpKind::kCombine: combine(op); break;
         case OpKind::kRecurrent: i += recurrent(i); continue;
         case OpKind::kFilter: filter(op); break;
+        case OpKind::kToLanes: kernels_.to_lanes(layout(op)); break;
+        case OpKind::kFromLanes: kernels_.from_lanes(layout(op)); break;
       }
+      carry(op);
       ++i;
     }
   }
@@ -106,8 +110,10 @@ class Pass {
   }
 
   void conv(const PlanOp& op) const noexcept {
+    if (op.transform > 0) return kernels_.spectral(spectral(op));
+    const std::uint32_t lanes = op.lane_block > 0 ? kLanes : 1;
     ConvTask task;
-    task.input = rows(op.a) - op.history_samples();
+    task.input = rows(op.a) - std::size_t{op.history_samples()} * lanes;
     task.output = rows(op.output);
     task.add = rows(op.b);
     task.weights = plan_.floats(op.weights_offset);
@@ -119,10 +125,40 @@ class Pass {
     task.in_channels = static_cast<int>(op.in_channels);
     task.out_channels = static_cast<int>(op.out_channels);
     task.taps = static_cast<int>(op.taps);
-    task.dilation = static_cast<int>(op.dilation);
+    task.dilation = static_cast<int>(op.dilation * lanes);
     task.samples = samples_;
     task.activation = static_cast<Activation>(op.activation);
     kernels_.conv(task);
+  }
+
+  SpectralTask spectral(const PlanOp& op) const noexcept {
+    return {rows(op.a),
+            rows(op.output),
+            plan_.floats(op.weights_offset),
+            plan_.floats(op.bias_offset),
+            plan_.floats(op.params_offset),
+            line_at(state_, plan_.header().work_offset),
+            stride(op.a),
+            stride(op.output),
+            static_cast<int>(op.in_channels),
+            static_cast<int>(op.out_channels),
+            static_cast<int>(op.taps),
+            static_cast<Activation>(op.activation)};
+  }
+
+  LanesTask layout(const PlanOp& op) const noexcept {
+    return {rows(op.a), rows(op.output), stride(op.a), stride(op.output),
+            static_cast<int>(op.out_channels)};
+  }
+
+  // What was written in lanes is also the history of later blocks.
+  void carry(const PlanOp& op) const noexcept {
+    const PlanLine& line = plan_.line(op.output.line);
+    if (line.lane_block == 0 || line.history == 0) return;
+    float* kept =
+        line_at(state_, line.carry_offset()) + std::size_t{op.output.first} * line.history;
+    kernels_.carry_lanes({rows(op.output), kept, stride(op.output),
+                          static_cast<int>(op.out_channels), static_cast<int>(line.history)});
   }
 
   void activate(const PlanOp& op) const noexcept {

@@ -37,7 +37,10 @@ std::uint64_t reach_of(const PlanOp& op) {
                                            : FilterLayout(op.taps).reach_samples();
     return static_cast<std::uint64_t>(reach);
   }
-  return op.history_samples() + (op.step > 0 ? op.step - 1 : 0);
+  // In lanes only a transform mixes samples, those of a block.
+  const std::uint32_t block = op.transform > 0 ? op.lane_block : 0;
+  const std::uint32_t spread = op.lane_block > 0 ? block : op.step;
+  return op.history_samples() + (spread > 0 ? spread - 1 : 0);
 }
 
 }  // namespace
@@ -56,6 +59,41 @@ void choose_steps(const PlanOptions& options, std::vector<PlanOp>& ops) {
     grid = std::lcm(grid, step);
     op.step = static_cast<std::uint32_t>(step);
   }
+}
+
+std::vector<PlanLine> lines_of(const Program& program, const std::vector<PlanOp>& ops) {
+  std::vector<PlanLine> lines(program.line_channels.size());
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    lines[i].channels = static_cast<std::uint32_t>(program.line_channels[i]);
+  }
+  for (const PlanOp& op : ops) {
+    const bool has_taps = op.kind == static_cast<std::uint32_t>(OpKind::kConv) || op.is_filter();
+    if (!has_taps || op.a.line >= lines.size()) continue;
+    std::uint32_t& history = lines[op.a.line].history;
+    history = std::max(history, op.history_samples());
+  }
+  return lines;
+}
+
+std::int64_t receptive_field_of(const Program& program) {
+  std::vector<std::int64_t> reach(program.line_channels.size(), -1);
+  reach[0] = 0;
+  for (std::size_t i = 0; i < program.ops.size(); ++i) {
+    const Op& op = program.ops[i];
+    std::int64_t longest = 0;
+    const auto read = [&](const Operand& operand, std::int64_t history) {
+      if (operand.line == kNoLine) return;
+      require(reach[operand.line] >= 0,
+              "a line that ops[" + std::to_string(i) + "] reads before it is written");
+      longest = std::max(longest, reach[operand.line] + history);
+    };
+    read(op.a, op.history_samples());
+    read(op.b, 0);
+    read(op.c, 0);
+    reach[op.output.line] = std::max(reach[op.output.line], longest);
+  }
+  require(reach[program.output_line] >= 0, "an output line that is never written");
+  return 1 + reach[program.output_line];
 }
 
 std::uint32_t grid_of(std::span<const PlanOp> ops) {
@@ -101,7 +139,8 @@ void assign_groups(const PlanHeader& header, const std::vector<PlanOp>& ops,
     if (i > 0 && ops[i].step != ops[i - 1].step) ++group;
     for_each_line(ops[i], [&](std::uint32_t l) {
       const bool alone = lines[l].group == kUnused || lines[l].group == group;
-      lines[l].group = alone && ops[i].step == 0 ? group : kSpansGrid;
+      const bool is_local = ops[i].step == 0 || lines[l].lane_block > 0;
+      lines[l].group = alone && is_local ? group : kSpansGrid;
     });
   }
   lines[0].group = lines[header.output_line].group = kSpansGrid;
@@ -125,7 +164,8 @@ void check_groups(const PlanView& plan) {
     require(op.step == 0 || (grid > 1 && grid % op.step == 0 && op.step % kMaxVectorFloats == 0),
             "a step off the grid");
     for_each_line(op, [&](std::uint32_t l) {
-      require(spans(l) || (op.step == 0 && plan.line(l).group == group),
+      const bool is_local = op.step == 0 || plan.line(l).lane_block > 0;
+      require(spans(l) || (is_local && plan.line(l).group == group),
               "a line that does not span the grid");
     });
   }

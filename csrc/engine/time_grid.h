@@ -1,4 +1,4 @@
-// The grid of a plan in absolute time, the groups of its operations, and which lines cross them.
+// What a plan knows of time: histories, the grid, groups of operations, lines that cross groups.
 #pragma once
 
 #include <span>
@@ -17,6 +17,13 @@ std::uint32_t grid_of(std::span<const PlanOp> ops);
 
 // PlanHeader::alignment_samples. Throws as grid_of does.
 std::uint32_t alignment_of(std::span<const PlanOp> ops);
+
+// The lines of a program with the histories that its operations read.
+std::vector<PlanLine> lines_of(const Program& program, const std::vector<PlanOp>& ops);
+
+// How far back the output depends on the input, in the order of the operations; also sees that
+// nothing is read before it is written.
+std::int64_t receptive_field_of(const Program& program);
 
 // PlanHeader::reach: an operation with a step looks back from the start of its step.
 std::uint64_t reach_of(const PlanHeader& header, const std::vector<PlanLine>& lines,

@@ -10,9 +10,11 @@ namespace fxfast {
 namespace {
 
 #include "kernels/kernels_body.inl"
+#include "kernels/lane_transform_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
+#include "kernels/spectral_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
 #include "kernels/weight_grad_body.inl"
@@ -32,7 +34,11 @@ const KernelTable& avx512_kernels() {
                                         avx512::fir,
                                         avx512::spectrum_sum,
                                         avx512::spectrum_block,
-                                        avx512::spectrum_filter};
+                                        avx512::spectrum_filter,
+                                        avx512::in_lanes::to_lanes,
+                                        avx512::in_lanes::from_lanes,
+                                        avx512::in_lanes::carry_lanes,
+                                        avx512::in_lanes::spectral};
   return table;
 }
 

@@ -10,9 +10,11 @@ namespace fxfast {
 namespace {
 
 #include "kernels/kernels_body.inl"
+#include "kernels/lane_transform_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
+#include "kernels/spectral_body.inl"
 #include "kernels/spectrum_body.inl"
 #include "kernels/spectrum_filter_body.inl"
 #include "kernels/weight_grad_body.inl"
@@ -32,7 +34,11 @@ const KernelTable& portable_kernels() {
                                         portable::fir,
                                         portable::spectrum_sum,
                                         portable::spectrum_block,
-                                        portable::spectrum_filter};
+                                        portable::spectrum_filter,
+                                        portable::in_lanes::to_lanes,
+                                        portable::in_lanes::from_lanes,
+                                        portable::in_lanes::carry_lanes,
+                                        portable::in_lanes::spectral};
   return table;
 }
 

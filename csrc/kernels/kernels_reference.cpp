@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/kernel_table.h"
+#include "kernels/lanes_reference.h"
 #include "kernels/reference_spectrum.h"
 
 namespace fxfast {
@@ -191,7 +192,11 @@ const KernelTable& reference_kernels() {
                                         reference::fir,
                                         reference::spectrum_sum,
                                         reference::spectrum_block,
-                                        reference::spectrum_filter};
+                                        reference::spectrum_filter,
+                                        reference_to_lanes,
+                                        reference_from_lanes,
+                                        reference_carry_lanes,
+                                        reference_spectral};
   return table;
 }
 

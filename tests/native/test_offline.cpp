@@ -1,5 +1,6 @@
 // Plans with a grid in absolute time: groups of operations, lines that cross them, ends of streams.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -26,13 +27,124 @@ struct Case {
 // Steps forced upon operations that need none: every arrangement of groups, with the samples of
 // the plan without a grid, to the bit.
 std::vector<Case> forced_cases() {
-  return {{testing::small_graph(true), {true, {0, 96, 0, 64}}, 192},
-          {testing::small_graph(), {true, {48, 48, 48, 48, 48}}, 48},
-          {testing::small_graph(), {true, {0, 0, 0, 0, 496}}, 496},
-          {testing::gated_graph(), {true, {0, 0, 48, 48, 0, 0, 16, 0, 0, 0}}, 48},
-          {testing::gated_graph(), {true, {80, 16, 64}}, 320},
-          {testing::recurrent_graph(Cell::kLstm, 9), {true, {0, 0, 0, 400}}, 400},
-          {testing::recurrent_graph(Cell::kGru, 5), {true, {208, 0, 0, 32}}, 416}};
+  return {{testing::small_graph(true), {true, {0, 96, 0, 64}, false}, 192},
+          {testing::small_graph(), {true, {48, 48, 48, 48, 48}, false}, 48},
+          {testing::small_graph(), {true, {0, 0, 0, 0, 496}, false}, 496},
+          {testing::gated_graph(), {true, {0, 0, 48, 48, 0, 0, 16, 0, 0, 0}, false}, 48},
+          {testing::gated_graph(), {true, {80, 16, 64}, false}, 320},
+          {testing::recurrent_graph(Cell::kLstm, 9), {true, {0, 0, 0, 400}, false}, 400},
+          {testing::recurrent_graph(Cell::kGru, 5), {true, {208, 0, 0, 32}, false}, 416}};
+}
+
+// One layer between two others, every convolution by transforms, and activations of every kind of
+// last step.
+Case transformed(int ins, int outs, int taps, Activation activation) {
+  testing::Noise noise(static_cast<std::uint64_t>(ins * 1000 + outs * 10 + taps));
+  return {testing::stack({testing::conv(noise, 1, ins, 3, 1, Activation::kTanh),
+                          testing::conv(noise, ins, outs, taps, 1, activation),
+                          testing::conv(noise, outs, 1, 4, 5, Activation::kNone)}),
+          {true, {}, true},
+          kLanePiece};
+}
+
+// With side paths: a mixture of layouts, operations in place, lines that both layouts use.
+std::vector<Case> transform_cases() {
+  Program with_recurrent = testing::recurrent_graph(Cell::kLstm, 3);
+  return {transformed(16, 17, 17, Activation::kRelu),
+          {testing::gated_graph(), {true, {}, true}, kLanePiece},
+          {testing::small_graph(true), {true, {}, true}, kLanePiece},
+          {testing::filter_graph(700, true), {true, {}, true}, kLanePiece},
+          {with_recurrent, {true, {}, true}, kLanePiece}};
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases = forced_cases();
+  for (const Case& c : transform_cases()) cases.push_back(c);
+  return cases;
+}
+
+TEST(transforms_equal_direct_convolutions) {
+  const std::vector<float> input = testing::Noise(5).take(2 * kLanePiece + 1);
+  const auto error_of = [&](const Case& c, const KernelTable& kernels) {
+    const std::vector<float> direct = whole(c.program, kernels, input);
+    const std::vector<float> got = whole(c.program, kernels, input, c.options);
+    double error = 0.0;
+    for (std::size_t t = 0; t < input.size(); ++t) {
+      error = std::max(error, std::abs(static_cast<double>(got[t]) - direct[t]));
+    }
+    return error;
+  };
+  for_every_isa([&](const KernelTable& kernels) {
+    if (kernels.vector_floats == 1) return;  // see below
+    for (int ins : {1, 3, 16, 17, 32, 64}) {
+      for (int outs : {1, 3, 16, 17, 32, 64}) {
+        const int taps = ins % 2 == 0 ? (outs % 2 == 0 ? 17 : 9) : (outs % 2 == 0 ? 16 : 33);
+        CHECK_LESS(error_of(transformed(ins, outs, taps, Activation::kRelu), kernels), 5e-6);
+      }
+    }
+    for (int taps : {1, 2, 17, 18, 34, 35, 52, 112, 113}) {
+      CHECK_LESS(error_of(transformed(5, 6, taps, Activation::kPrelu), kernels), 5e-6);
+    }
+    for (std::uint32_t a = 0; a < kActivationCount; ++a) {
+      CHECK_LESS(error_of(transformed(3, 7, 9, static_cast<Activation>(a)), kernels), 5e-6);
+    }
+  });
+  // The reference transforms by definition, which takes long.
+  for (const Case& c :
+       {transformed(3, 5, 17, Activation::kTanh), transformed(5, 2, 33, Activation::kPrelu)}) {
+    CHECK_LESS(error_of(c, reference_kernels()), 2e-6);
+  }
+}
+
+TEST(transforms_with_side_paths_equal_direct_convolutions) {
+  const std::vector<float> input = testing::Noise(5).take(2 * kLanePiece + 1);
+  for (const Case& c : transform_cases()) {
+    for_every_isa([&](const KernelTable& kernels) {
+      const std::vector<float> direct = whole(c.program, kernels, input);
+      const std::vector<float> got = whole(c.program, kernels, input, c.options);
+      double error = 0.0;
+      for (std::size_t t = 0; t < input.size(); ++t) {
+        error = std::max(error, std::abs(static_cast<double>(got[t]) - direct[t]));
+      }
+      CHECK_LESS(error, 5e-6);
+    });
+  }
+}
+
+TEST(a_convolution_with_too_long_a_history_stays_direct) {
+  const Case c = transformed(4, 4, 114, Activation::kNone);
+  const AlignedBuffer bytes = pack_plan(c.program, c.options);
+  const PlanView plan(bytes.data(), bytes.size());
+  int transforms = 0, direct = 0;
+  for (std::size_t i = 0; i < plan.op_count(); ++i) {
+    if (plan.op(i).transform > 0) ++transforms;
+    if (plan.op(i).taps == 114) direct += plan.op(i).lane_block == 0 ? 1 : 0;
+  }
+  CHECK(transforms == 1 && direct == 1);
+  CHECK(plan.grid_samples() == kLanePiece);
+}
+
+TEST(only_what_gains_runs_by_transforms) {
+  const auto transforms = [](const Program& program) {
+    const AlignedBuffer bytes = pack_plan(program, {true, {}, false});
+    const PlanView plan(bytes.data(), bytes.size());
+    int count = 0;
+    for (std::size_t i = 0; i < plan.op_count(); ++i) count += plan.op(i).transform > 0 ? 1 : 0;
+    return count;
+  };
+  const auto none = Activation::kNone;
+  testing::Noise noise(3);
+  const auto middle = [&](int ins, int outs, int taps, int dilation) {
+    return transforms(testing::stack({testing::conv(noise, 1, ins, 1, 1, none),
+                                      testing::conv(noise, ins, outs, taps, dilation, none),
+                                      testing::conv(noise, outs, 1, 1, 1, none)}));
+  };
+  CHECK(middle(64, 32, 17, 1) == 1);
+  CHECK(middle(16, 16, 9, 1) == 1);
+  CHECK(middle(64, 32, 17, 2) == 0);
+  CHECK(middle(16, 16, 3, 1) == 0);
+  CHECK(middle(2, 2, 9, 1) == 0);
+  CHECK(transforms(testing::small_graph()) == 0);
 }
 
 TEST(a_grid_changes_no_bit_of_direct_operations) {
@@ -49,7 +161,7 @@ TEST(a_grid_changes_no_bit_of_direct_operations) {
 }
 
 TEST(every_split_on_the_grid_gives_the_same_bits) {
-  for (const Case& c : forced_cases()) {
+  for (const Case& c : all_cases()) {
     for_every_isa([&](const KernelTable& kernels) {
       const std::vector<float> all = testing::Noise(6).take(2 * c.grid + 700);
       for (std::size_t length :
@@ -68,7 +180,7 @@ TEST(every_split_on_the_grid_gives_the_same_bits) {
 }
 
 TEST(threads_change_no_bit_of_a_plan_with_a_grid) {
-  for (const Case& c : forced_cases()) {
+  for (const Case& c : all_cases()) {
     for_every_isa([&](const KernelTable& kernels) {
       const std::size_t streams = 2, samples = kernels.vector_floats == 1 ? 9000 : 70001;
       const std::vector<float> input = testing::Noise(6).take(streams * samples);
@@ -113,20 +225,20 @@ TEST(the_reach_covers_a_whole_step_of_every_operation) {
 
 TEST(an_offline_plan_that_needs_no_grid_is_the_plan_of_a_stream) {
   const AlignedBuffer direct = pack_plan(testing::gated_graph());
-  const AlignedBuffer offline = pack_plan(testing::gated_graph(), {true, {}});
+  const AlignedBuffer offline = pack_plan(testing::gated_graph(), {true, {}, false});
   CHECK(direct.size() == offline.size());
   CHECK(std::memcmp(direct.data(), offline.data(), direct.size()) == 0);
 }
 
 TEST(a_grid_beyond_the_limit_is_refused) {
-  CHECK_THROWS(pack_plan(testing::small_graph(), {true, {65552, 65536}}), ModelError,
+  CHECK_THROWS(pack_plan(testing::small_graph(), {true, {65552, 65536}, false}), ModelError,
                "grid: expected at most 4194304 samples");
-  CHECK_THROWS(pack_plan(testing::small_graph(), {true, {100}}), ModelError, "of a vector");
+  CHECK_THROWS(pack_plan(testing::small_graph(), {true, {100}, false}), ModelError, "of a vector");
 }
 
 // As in test_plan.cpp: nothing is read outside, whatever byte of the tables changes.
 TEST(damaged_plans_with_a_grid_are_refused) {
-  for (const Case& c : forced_cases()) {
+  for (const Case& c : all_cases()) {
     const AlignedBuffer plan = pack_plan(c.program, c.options);
     const PlanView whole_plan(plan.data(), plan.size());
     const std::size_t tables = sizeof(PlanHeader) + whole_plan.line_count() * sizeof(PlanLine) +
@@ -149,7 +261,7 @@ TEST(damaged_plans_with_a_grid_are_refused) {
 }
 
 TEST(run_block_with_a_grid_allocates_nothing) {
-  for (const Case& c : forced_cases()) {
+  for (const Case& c : all_cases()) {
     Loaded loaded(c.program, portable_kernels(), c.options);
     const std::vector<float> input = testing::Noise(4).take(2 * c.grid + 1);
     std::vector<float> output(input.size());
