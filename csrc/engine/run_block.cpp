@@ -139,11 +139,8 @@ class Pass {
   }
 
   RecurrentTask recurrent_task(const PlanOp& op) const noexcept {
-    return {rows(op.a),
-            rows(op.output),
-            plan_.floats(op.weights_offset),
+    return {plan_.floats(op.weights_offset),
             plan_.floats(op.bias_offset),
-            line_at(state_, op.cell_offset),
             stride(op.a),
             stride(op.output),
             static_cast<int>(op.in_channels),
@@ -161,14 +158,16 @@ class Pass {
   // Runs the recurrent layers from operation `first` on of which each reads the one before, and
   // returns how many they are.
   std::size_t recurrent(std::size_t first) const noexcept {
-    constexpr std::size_t kMostTogether = 4;
-    RecurrentTask layers[kMostTogether];
+    RecurrentTask layers[kMaxRecurrentLayers];
+    RecurrentStream streams[kMaxRecurrentLayers];
     std::size_t count = 0;
     do {
-      layers[count] = recurrent_task(plan_.op(first + count));
+      const PlanOp& op = plan_.op(first + count);
+      layers[count] = recurrent_task(op);
+      streams[count] = {rows(op.a), rows(op.output), line_at(state_, op.cell_offset)};
       ++count;
-    } while (count < kMostTogether && follows(first + count));
-    kernels_.recurrent(layers, static_cast<int>(count));
+    } while (count < kMaxRecurrentLayers && follows(first + count));
+    kernels_.recurrent(layers, static_cast<int>(count), streams, 1);
     return count;
   }
 

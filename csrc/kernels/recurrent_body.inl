@@ -1,89 +1,209 @@
-// Recurrent layers, one stream, compiled per instruction set after kernels_body.inl and under the
-// same rules. A vector holds consecutive units of one gate; weights are streamed row by row, x and
-// h are broadcast. The state is read and written in whole vectors: its blocks are padded.
+// Recurrent layers, compiled per instruction set after kernels_body.inl and under the same rules.
 
 namespace FXFAST_ISA_NAMESPACE {
 
-// Sums over h run in this many chains, so that they do not wait for each other.
-constexpr int kChains = FXFAST_VECTOR_REGISTERS >= 32 ? 4 : 2;
+#include "kernels/recurrent_cell.inl"
+#include "kernels/recurrent_sums.inl"
 
-static FXFAST_INLINE void add_row(Vec (&sums)[4], const float* w, std::ptrdiff_t block, float x) {
-  const Vec value = broadcast(x);
-#pragma GCC unroll 4
-  for (int g = 0; g < 4; ++g) sums[g] += load(w + g * block) * value;
-}
+// How many samples of h a narrow layer keeps before they go to the output, and its most lanes.
+constexpr int kHistory = kVec < 8 ? 8 : kVec;
+constexpr int kNarrowLanes = 64;
+// Streams that a call works on side by side: as many as keep the processor busy.
+constexpr int kMostTracks = 8;
 
-// The four gates of kVec units from unit `first` on.
-static FXFAST_INLINE void gate_sums(const RecurrentTask& task, int t, int first, Vec (&gates)[4]) {
-  const std::ptrdiff_t block = gate_block_floats(task.units);
-  Vec sums[kChains][4] = {};
-  const float* w = task.weights + first;
-  for (int i = 0; i < task.in_channels; ++i, w += 4 * block) {
-    add_row(sums[0], w, block, task.input[i * task.input_stride + t]);
+// One layer of one stream over the samples of a call. The last kHistory samples of h of a narrow
+// layer stand here, sample by sample, before they go to the rows of the output together; a wide
+// one has h and the next h in its state.
+struct Track {
+  const RecurrentTask* task;
+  RecurrentStream stream;
+  const Track* before;  // the layer whose h this one reads, or nullptr
+  int lanes;
+  int delay;             // samples that it works behind the first layer
+  alignas(64) float history[(kHistory + 1) * kNarrowLanes];
+
+  bool is_wide() const { return lanes > kNarrowLanes; }
+  float* old_h(int t) {
+    if (is_wide()) return stream.state + (t % 2) * 2 * gate_block_floats(task->units);
+    return history + t % kHistory * kNarrowLanes;
   }
-  const float* h = task.state;
-  int j = 0;
-  for (; j + kChains <= task.units; j += kChains) {
+  float* new_h(int t) {
+    return is_wide() ? old_h(t + 1) : history + (t % kHistory + 1) * kNarrowLanes;
+  }
+  const float* h_after(int t) const { return history + (t % kHistory + 1) * kNarrowLanes; }
+};
+
+#if FXFAST_VECTOR_FLOATS == 16
+#define FXFAST_MIX(a, b, n)                                                                  \
+  __builtin_shufflevector(a, b, n, 16 + n, n + 1, 17 + n, n + 2, 18 + n, n + 3, 19 + n, n + 4, \
+                          20 + n, n + 5, 21 + n, n + 6, 22 + n, n + 7, 23 + n)
+#elif FXFAST_VECTOR_FLOATS == 8
+#define FXFAST_MIX(a, b, n) \
+  __builtin_shufflevector(a, b, n, 8 + n, n + 1, 9 + n, n + 2, 10 + n, n + 3, 11 + n)
+#else
+#define FXFAST_MIX(a, b, n) __builtin_shufflevector(a, b, n, 4 + n, n + 1, 5 + n)
+#endif
+
+// kVec samples of kVec units, from rows of samples to rows of units: every pass mixes the first
+// half of the vectors with the second.
+static FXFAST_INLINE void transpose(Vec (&v)[kVec]) {
 #pragma GCC unroll 4
-    for (int chain = 0; chain < kChains; ++chain, w += 4 * block) {
-      add_row(sums[chain], w, block, h[j + chain]);
+  for (int width = 1; width < kVec; width *= 2) {
+    Vec mixed[kVec];
+#pragma GCC unroll 8
+    for (int i = 0; i < kVec / 2; ++i) {
+      mixed[2 * i] = FXFAST_MIX(v[i], v[i + kVec / 2], 0);
+      mixed[2 * i + 1] = FXFAST_MIX(v[i], v[i + kVec / 2], kVec / 2);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kVec; ++i) v[i] = mixed[i];
+  }
+}
+#undef FXFAST_MIX
+
+// The samples of `history` (rows of kNarrowLanes units) into rows of the output; what lies after
+// the last sample has no meaning there.
+__attribute__((noinline)) void store_history(const float* history, const RecurrentTask& task,
+                                             float* output) {
+  for (int u = 0; u < task.units; u += kVec) {
+    const int units = task.units - u < kVec ? task.units - u : kVec;
+    for (int t = 0; t < kHistory; t += kVec) {
+      Vec v[kVec];
+#pragma GCC unroll 16
+      for (int i = 0; i < kVec; ++i) v[i] = load(history + (t + i) * kNarrowLanes + u);
+      transpose(v);
+      float* y = output + u * task.output_stride + t;
+#pragma GCC unroll 16
+      for (int i = 0; i < kVec; ++i) {
+        if (i < units) store(y + i * task.output_stride, v[i]);
+      }
     }
   }
-  for (; j < task.units; ++j, w += 4 * block) add_row(sums[0], w, block, h[j]);
-#pragma GCC unroll 4
-  for (int g = 0; g < 4; ++g) {
-    if (kChains == 4) sums[2][g] += sums[3][g], sums[0][g] += sums[2][g];
-    gates[g] = sums[0][g] + sums[1][g] + load(task.bias + g * block + first);
+}
+
+// After sample t of a layer: h goes to the output.
+static FXFAST_INLINE void end_sample(Track& track, int t) {
+  const RecurrentTask& task = *track.task;
+  const bool is_last = t + 1 == task.samples;
+  if (track.is_wide()) {
+    const float* h = track.new_h(t);
+    for (int u = 0; u < task.units; ++u) track.stream.output[u * task.output_stride + t] = h[u];
+    if (is_last && h != track.stream.state) {
+      for (int u = 0; u < track.lanes; ++u) track.stream.state[u] = h[u];
+    }
+  } else if (is_last || t % kHistory == kHistory - 1) {
+    store_history(track.history + kNarrowLanes, task, track.stream.output + t - t % kHistory);
+    const float* h = track.new_h(t);
+    for (int u = 0; u < track.lanes; ++u) track.history[u] = h[u];
+    if (is_last) {
+      for (int u = 0; u < track.lanes; ++u) track.stream.state[u] = h[u];
+    }
   }
 }
 
-template <Cell kCell>
-static FXFAST_INLINE Vec next_h(const Vec (&gates)[4], float* c, Vec h) {
-  if constexpr (kCell == Cell::kLstm) {
-    const Vec cell = sigmoid_of(gates[1]) * load(c) + sigmoid_of(gates[0]) * tanh_of(gates[2]);
-    store(c, cell);
-    return sigmoid_of(gates[3]) * tanh_of(cell);
-  } else {
-    const Vec z = sigmoid_of(gates[1]);
-    const Vec n = tanh_of(gates[2] + sigmoid_of(gates[0]) * gates[3]);
-    return (1.0f - z) * n + z * h;
+// One sample of a layer of kStreams streams. kLanes where it is known, or 0.
+template <Cell kCell, int kLanes, int kStreams>
+__attribute__((noinline)) void layer_step(Track* tracks, int t) {
+  const RecurrentTask& task = *tracks[0].task;
+  const int lanes = kLanes > 0 ? kLanes : tracks[0].lanes;
+  const Track* before = tracks[0].before;
+  Step<kStreams> step;
+  step.x_rows = task.in_channels;
+  step.h_rows = lanes;
+  step.x_step = before != nullptr ? 1 : task.input_stride;
+  for (int s = 0; s < kStreams; ++s) {
+    Track& track = tracks[s];
+    step.x[s] = before != nullptr ? before->h_after(t) : track.stream.input + t;
+    step.h[s] = step.old_h[s] = track.old_h(t);
+    step.new_h[s] = track.new_h(t);
+    step.c[s] = track.stream.state + gate_block_floats(task.units);
   }
-}
-
-// One sample of one layer.
-template <Cell kCell>
-static FXFAST_INLINE void step(const RecurrentTask& task, int t) {
-  const std::ptrdiff_t block = gate_block_floats(task.units);
-  float* h = task.state;
-  float* c = task.state + block;
-  // All gates read the old h: only a layer of one vector may write the new one in its place.
-  const bool in_place = task.units <= kVec;
-  float* next = in_place ? h : task.state + 2 * block;
-  for (int first = 0; first < task.units; first += kVec) {
-    Vec gates[4];
-    gate_sums(task, t, first, gates);
-    store(next + first, next_h<kCell>(gates, c + first, load(h + first)));
-  }
-  for (int j = 0; j < task.units; ++j) task.output[j * task.output_stride + t] = next[j];
-  if (in_place) return;
-  for (int first = 0; first < task.units; first += kVec) store(h + first, load(next + first));
-}
-
-// A layer waits for its own last sample most of the time; so each layer works one sample behind
-// the one before it, and the processor overlaps their waiting.
-void recurrent(const RecurrentTask* layers, int count) noexcept {
-  const int samples = layers[0].samples;
-  for (int now = 0; now < samples + count - 1; ++now) {
-    for (int l = 0; l < count; ++l) {
-      const int t = now - l;
-      if (t < 0 || t >= samples) continue;
-      // A copy: nothing that is stored can change it, so its fields stay in registers.
-      const RecurrentTask layer = layers[l];
-      if (layer.cell == Cell::kLstm) {
-        step<Cell::kLstm>(layer, t);
-      } else {
-        step<Cell::kGru>(layer, t);
+  const int rows = task.in_channels + lanes;
+  for (int first = 0; first < lanes; first += kUnitBlock) {
+    const int width = lanes - first < kUnitBlock ? lanes - first : kUnitBlock;
+    Group group{task.weights + (std::ptrdiff_t)4 * first * rows, task.bias + 4 * first, 4 * width,
+                width};
+    const auto advance = [&](int units) __attribute__((always_inline)) {
+      for (int s = 0; s < kStreams; ++s) {
+        step.old_h[s] += units, step.new_h[s] += units, step.c[s] += units;
       }
+    };
+    if (width < kVec) {
+      group.vec_floats = kVec;
+      group_step<kCell, kLanes, kStreams, kVec == 16 ? 2 : 4>(group, step);
+      continue;
+    }
+    for (int sub = 0; sub < width; sub += kVec) {
+      group_step<kCell, kLanes, kStreams, 4>(group, step);
+      group.weights += kVec, group.bias += kVec;
+      advance(kVec);
+    }
+  }
+  for (int s = 0; s < kStreams; ++s) end_sample(tracks[s], t);
+}
+
+template <Cell kCell, int kStreams>
+static FXFAST_INLINE void any_step(Track* tracks, int t) {
+  if constexpr (kStreams == 1) {
+    if (tracks[0].lanes == 8) return layer_step<kCell, 8, 1>(tracks, t);
+    if (tracks[0].lanes == 16) return layer_step<kCell, 16, 1>(tracks, t);
+  }
+  layer_step<kCell, 0, kStreams>(tracks, t);
+}
+
+static void start(Track& track, const RecurrentTask& task, const RecurrentStream& stream) {
+  track.task = &task;
+  track.stream = stream;
+  track.before = nullptr;
+  track.lanes = recurrent_lanes(task.units);
+  track.delay = 0;
+  if (track.is_wide()) return;
+  for (int u = 0; u < track.lanes; ++u) track.history[u] = stream.state[u];
+}
+
+// The processor overlaps the waiting of the tracks: streams, or layers that work each one sample
+// behind the one before.
+static void run_tracks(Track* tracks, int count) {
+  const int samples = tracks[0].task->samples, delay = tracks[count - 1].delay;
+  const bool in_pairs = delay == 0 && tracks[0].lanes > 16;
+  const Cell cell = tracks[0].task->cell;
+  for (int now = 0; now < samples + delay; ++now) {
+    for (int k = 0; k < count;) {
+      const int t = now - tracks[k].delay;
+      const int streams = in_pairs && k + 1 < count ? 2 : 1;
+      if (t >= 0 && t < samples) {
+        if (streams == 2) {
+          cell == Cell::kLstm ? any_step<Cell::kLstm, 2>(tracks + k, t)
+                              : any_step<Cell::kGru, 2>(tracks + k, t);
+        } else {
+          tracks[k].task->cell == Cell::kLstm ? any_step<Cell::kLstm, 1>(tracks + k, t)
+                                              : any_step<Cell::kGru, 1>(tracks + k, t);
+        }
+      }
+      k += streams;
+    }
+  }
+}
+
+void recurrent(const RecurrentTask* layers, int count, const RecurrentStream* streams,
+               int stream_count) noexcept {
+  Track tracks[kMostTracks];
+  bool is_narrow = true;
+  for (int l = 0; l < count; ++l) is_narrow &= recurrent_lanes(layers[l].units) <= kNarrowLanes;
+  if (stream_count == 1 && is_narrow) {
+    for (int l = 0; l < count; ++l) {
+      start(tracks[l], layers[l], streams[l]);
+      tracks[l].delay = l;
+      if (l > 0) tracks[l].before = tracks + l - 1;
+    }
+    return run_tracks(tracks, count);
+  }
+  for (int l = 0; l < count; ++l, streams += stream_count) {
+    for (int first = 0; first < stream_count; first += kMostTracks) {
+      const int left = stream_count - first;
+      const int together = left < kMostTracks ? left : kMostTracks;
+      for (int s = 0; s < together; ++s) start(tracks[s], layers[l], streams[first + s]);
+      run_tracks(tracks, together);
     }
   }
 }
