@@ -110,8 +110,7 @@ double gate_sum(const RecurrentTask& task, const RecurrentStream& stream, int t,
   const int lanes = recurrent_lanes(task.units), first = unit / kUnitBlock * kUnitBlock;
   const int width = std::min(kUnitBlock, lanes - first);
   const int column = gate * width + unit - first;
-  const float* w =
-      task.weights + std::ptrdiff_t{4} * first * (task.in_channels + lanes) + column;
+  const float* w = task.weights + std::ptrdiff_t{4} * first * (task.in_channels + lanes) + column;
   auto sum = static_cast<double>(task.bias[4 * first + column]);
   for (int i = 0; i < task.in_channels; ++i, w += 4 * width) {
     sum += static_cast<double>(*w) * static_cast<double>(stream.input[i * task.input_stride + t]);
@@ -134,8 +133,8 @@ void recurrent_layer(const RecurrentTask& task, const RecurrentStream& stream) n
       double g[4];
       for (int gate = 0; gate < 4; ++gate) g[gate] = gate_sum(task, stream, t, gate, u);
       if (task.cell == Cell::kLstm) {
-        const double cell = sigmoid(g[2]) * static_cast<double>(c[u]) +
-                            sigmoid(g[0]) * tanh(g[1]) * kTanhScale;
+        const double cell =
+            sigmoid(g[2]) * static_cast<double>(c[u]) + sigmoid(g[0]) * tanh(g[1]) * kTanhScale;
         c[u] = static_cast<float>(cell);
         next[u] = static_cast<float>(sigmoid(g[3]) * tanh(cell));
       } else {

@@ -19,7 +19,7 @@ struct Track {
   RecurrentStream stream;
   const Track* before;  // the layer whose h this one reads, or nullptr
   int lanes;
-  int delay;             // samples that it works behind the first layer
+  int delay;  // samples that it works behind the first layer
   alignas(64) float history[(kHistory + 1) * kNarrowLanes];
 
   bool is_wide() const { return lanes > kNarrowLanes; }
@@ -34,7 +34,7 @@ struct Track {
 };
 
 #if FXFAST_VECTOR_FLOATS == 16
-#define FXFAST_MIX(a, b, n)                                                                  \
+#define FXFAST_MIX(a, b, n)                                                                    \
   __builtin_shufflevector(a, b, n, 16 + n, n + 1, 17 + n, n + 2, 18 + n, n + 3, 19 + n, n + 4, \
                           20 + n, n + 5, 21 + n, n + 6, 22 + n, n + 7, 23 + n)
 #elif FXFAST_VECTOR_FLOATS == 8
@@ -63,8 +63,7 @@ static FXFAST_INLINE void transpose(Vec (&v)[kVec]) {
 
 // The samples of `history` (rows of kNarrowLanes units) into rows of the output; what lies after
 // the last sample has no meaning there.
-__attribute__((noinline)) void store_history(const float* history, const RecurrentTask& task,
-                                             float* output) {
+static void store_history(const float* history, const RecurrentTask& task, float* output) {
   for (int u = 0; u < task.units; u += kVec) {
     const int units = task.units - u < kVec ? task.units - u : kVec;
     for (int t = 0; t < kHistory; t += kVec) {
@@ -81,63 +80,183 @@ __attribute__((noinline)) void store_history(const float* history, const Recurre
   }
 }
 
+static void copy_lanes(const float* from, float* to, int lanes) {
+  for (int u = 0; u < lanes; u += kUnitBlock / 2) {
+    __builtin_memcpy(to + u, from + u, kUnitBlock / 2 * sizeof(float));
+  }
+}
+
+// The history up to sample t goes to the output, and the last h before the next sample.
+__attribute__((noinline)) void end_history(Track& track, int t) {
+  const RecurrentTask& task = *track.task;
+  store_history(track.history + kNarrowLanes, task, track.stream.output + t - t % kHistory);
+  copy_lanes(track.new_h(t), track.history, track.lanes);
+  if (t + 1 == task.samples) copy_lanes(track.new_h(t), track.stream.state, track.lanes);
+}
+
 // After sample t of a layer: h goes to the output.
 static FXFAST_INLINE void end_sample(Track& track, int t) {
   const RecurrentTask& task = *track.task;
   const bool is_last = t + 1 == task.samples;
-  if (track.is_wide()) {
-    const float* h = track.new_h(t);
-    for (int u = 0; u < task.units; ++u) track.stream.output[u * task.output_stride + t] = h[u];
-    if (is_last && h != track.stream.state) {
-      for (int u = 0; u < track.lanes; ++u) track.stream.state[u] = h[u];
+  if (!track.is_wide()) {
+    if (is_last || t % kHistory == kHistory - 1) end_history(track, t);
+    return;
+  }
+  const float* h = track.new_h(t);
+  for (int u = 0; u < task.units; ++u) track.stream.output[u * task.output_stride + t] = h[u];
+  if (is_last && h != track.stream.state) copy_lanes(h, track.stream.state, track.lanes);
+}
+
+// What the streams of one layer read and write at sample t, from unit `first` on.
+template <int kStreams>
+static FXFAST_INLINE Step<kStreams> step_of(Track* tracks, int t, int first) {
+  const RecurrentTask& task = *tracks[0].task;
+  const Track* before = tracks[0].before;
+  Step<kStreams> step;
+  step.x_rows = task.in_channels;
+  step.h_rows = tracks[0].lanes;
+  step.x_step = before != nullptr ? 1 : task.input_stride;
+#pragma GCC unroll 2
+  for (int s = 0; s < kStreams; ++s) {
+    Track& track = tracks[s];
+    step.x[s] = before != nullptr ? before->h_after(t) : track.stream.input + t;
+    step.h[s] = track.old_h(t);
+    step.old_h[s] = step.h[s] + first;
+    step.new_h[s] = track.new_h(t) + first;
+    step.c[s] = track.stream.state + gate_block_floats(task.units) + first;
+  }
+  return step;
+}
+
+template <int kWidth, int kVecs>
+static FXFAST_INLINE Group<kWidth, kVecs> group_of(const RecurrentTask& task, int lanes,
+                                                   int first) {
+  const std::ptrdiff_t rows = task.in_channels + lanes;
+  return {task.weights + 4 * first * rows, task.bias + 4 * first};
+}
+
+template <int kStreams>
+static FXFAST_INLINE void advance(Step<kStreams>& step, int units) {
+#pragma GCC unroll 2
+  for (int s = 0; s < kStreams; ++s) {
+    step.old_h[s] += units, step.new_h[s] += units, step.c[s] += units;
+  }
+}
+
+// One block of a layer, vector by vector; `step` goes on by its units.
+template <Cell kCell, int kLanes, int kWidth, int kStreams>
+static FXFAST_INLINE void block_step(const RecurrentTask& task, int lanes, int first,
+                                     Step<kStreams>& step) {
+  constexpr int kUnits = kWidth < kVec ? kWidth : kVec;
+  auto group = group_of < kWidth, kWidth<kVec ? 2 : 4>(task, lanes, first);
+  for (int unit = 0; unit < kWidth; unit += kUnits) {
+    group_step<kCell, kLanes>(group, step);
+    group.weights += kUnits, group.bias += kUnits;
+    advance(step, kUnits);
+  }
+}
+
+#if FXFAST_VECTOR_FLOATS == 16
+// kBlocks whole blocks of one stream and, with kHalf, half a block after them, together: each
+// broadcast of h serves all of them. At most kRecurrentRun rows; kRows where known, or 0.
+template <Cell kCell, int kBlocks, int kHalf, int kRows>
+static FXFAST_INLINE void joint_step(const RecurrentTask& task, int lanes, int first,
+                                     Step<1>& step) {
+  typedef Group<kUnitBlock, 4> Whole;
+  typedef Group<kUnitBlock / 2, 2> Half;
+  constexpr int kAll = 4 * kBlocks + 2 * kHalf;
+  const float* weights[kBlocks + 1];
+#pragma GCC unroll 4
+  for (int b = 0; b <= kBlocks; ++b) {
+    const int row = b < kBlocks ? Whole::kRow : Half::kRow;
+    weights[b] = group_of<kUnitBlock, 4>(task, lanes, first + b * kUnitBlock).weights +
+                 (std::ptrdiff_t)task.in_channels * row;
+  }
+  const float* h = step.h[0];
+  Vec sums[kAll], odd[kAll];
+#pragma GCC unroll 12
+  for (int v = 0; v < kAll; ++v) sums[v] = odd[v] = Vec{};
+  const auto add_row = [&](Vec(&chain)[kAll], int j) __attribute__((always_inline)) {
+    const Vec value = broadcast(h[j]);
+#pragma GCC unroll 12
+    for (int v = 0; v < kAll; ++v) {
+      const int row = v < 4 * kBlocks ? Whole::kRow : Half::kRow;
+      chain[v] += load(weights[v / 4] + (std::ptrdiff_t)j * row + v % 4 * kVec) * value;
     }
-  } else if (is_last || t % kHistory == kHistory - 1) {
-    store_history(track.history + kNarrowLanes, task, track.stream.output + t - t % kHistory);
-    const float* h = track.new_h(t);
-    for (int u = 0; u < track.lanes; ++u) track.history[u] = h[u];
-    if (is_last) {
-      for (int u = 0; u < track.lanes; ++u) track.stream.state[u] = h[u];
+  };
+  if constexpr (kRows > 0) {
+#pragma GCC unroll 32
+    for (int j = 0; j < kRows; j += 2) {
+      add_row(sums, j);
+      add_row(odd, j + 1);
+    }
+  } else {
+    for (int j = 0; j < lanes; j += 2) {
+      add_row(sums, j);
+      add_row(odd, j + 1);
     }
   }
+#pragma GCC unroll 12
+  for (int v = 0; v < kAll; ++v) sums[v] += odd[v];
+#pragma GCC unroll 4
+  for (int b = 0; b < kBlocks; ++b) {
+    Sums<1, 4> gates;
+    input_sums<Whole, 1, 4>(gates, group_of<kUnitBlock, 4>(task, lanes, first + b * kUnitBlock),
+                            step);
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) gates[0][v] = sums[4 * b + v] + gates[0][v];
+    cells<kCell, 4>(gates[0], step.old_h[0], step.c[0], step.new_h[0]);
+    advance(step, kUnitBlock);
+  }
+  if constexpr (kHalf) {
+    Sums<1, 2> gates;
+    input_sums<Half, 1, 2>(
+        gates, group_of<kUnitBlock / 2, 2>(task, lanes, first + kBlocks * kUnitBlock), step);
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) gates[0][v] = sums[4 * kBlocks + v] + gates[0][v];
+    cells<kCell, 2>(gates[0], step.old_h[0], step.c[0], step.new_h[0]);
+  }
+}
+#endif
+
+// The blocks of a layer whose lanes are known.
+template <Cell kCell, int kLanes, int kStreams>
+static FXFAST_INLINE void known_step(const RecurrentTask& task, Step<kStreams>& step) {
+#if FXFAST_VECTOR_FLOATS == 16
+  if constexpr (kLanes > kUnitBlock) {
+    return joint_step<kCell, kLanes / kUnitBlock, kLanes % kUnitBlock != 0, kLanes>(task, kLanes, 0,
+                                                                                    step);
+  }
+#endif
+  constexpr int kWidth = kLanes < kUnitBlock ? kLanes : kUnitBlock;
+  block_step<kCell, kLanes, kWidth>(task, kLanes, 0, step);
+}
+
+template <Cell kCell, int kStreams>
+static FXFAST_INLINE void any_blocks_step(const RecurrentTask& task, Step<kStreams>& step,
+                                          int lanes) {
+  int first = 0;
+#if FXFAST_VECTOR_FLOATS == 16
+  if constexpr (kStreams == 1) {
+    for (; lanes <= kRecurrentRun && lanes - first >= 2 * kUnitBlock; first += 2 * kUnitBlock) {
+      joint_step<kCell, 2, 0, 0>(task, lanes, first, step);
+    }
+  }
+#endif
+  for (; lanes - first >= kUnitBlock; first += kUnitBlock) {
+    block_step<kCell, 0, kUnitBlock>(task, lanes, first, step);
+  }
+  if (first < lanes) block_step<kCell, 0, kUnitBlock / 2>(task, lanes, first, step);
 }
 
 // One sample of a layer of kStreams streams. kLanes where it is known, or 0.
 template <Cell kCell, int kLanes, int kStreams>
 __attribute__((noinline)) void layer_step(Track* tracks, int t) {
-  const RecurrentTask& task = *tracks[0].task;
-  const int lanes = kLanes > 0 ? kLanes : tracks[0].lanes;
-  const Track* before = tracks[0].before;
-  Step<kStreams> step;
-  step.x_rows = task.in_channels;
-  step.h_rows = lanes;
-  step.x_step = before != nullptr ? 1 : task.input_stride;
-  for (int s = 0; s < kStreams; ++s) {
-    Track& track = tracks[s];
-    step.x[s] = before != nullptr ? before->h_after(t) : track.stream.input + t;
-    step.h[s] = step.old_h[s] = track.old_h(t);
-    step.new_h[s] = track.new_h(t);
-    step.c[s] = track.stream.state + gate_block_floats(task.units);
-  }
-  const int rows = task.in_channels + lanes;
-  for (int first = 0; first < lanes; first += kUnitBlock) {
-    const int width = lanes - first < kUnitBlock ? lanes - first : kUnitBlock;
-    Group group{task.weights + (std::ptrdiff_t)4 * first * rows, task.bias + 4 * first, 4 * width,
-                width};
-    const auto advance = [&](int units) __attribute__((always_inline)) {
-      for (int s = 0; s < kStreams; ++s) {
-        step.old_h[s] += units, step.new_h[s] += units, step.c[s] += units;
-      }
-    };
-    if (width < kVec) {
-      group.vec_floats = kVec;
-      group_step<kCell, kLanes, kStreams, kVec == 16 ? 2 : 4>(group, step);
-      continue;
-    }
-    for (int sub = 0; sub < width; sub += kVec) {
-      group_step<kCell, kLanes, kStreams, 4>(group, step);
-      group.weights += kVec, group.bias += kVec;
-      advance(kVec);
-    }
+  Step<kStreams> step = step_of<kStreams>(tracks, t, 0);
+  if constexpr (kLanes > 0) {
+    known_step<kCell, kLanes, kStreams>(*tracks[0].task, step);
+  } else {
+    any_blocks_step<kCell, kStreams>(*tracks[0].task, step, tracks[0].lanes);
   }
   for (int s = 0; s < kStreams; ++s) end_sample(tracks[s], t);
 }
@@ -145,8 +264,16 @@ __attribute__((noinline)) void layer_step(Track* tracks, int t) {
 template <Cell kCell, int kStreams>
 static FXFAST_INLINE void any_step(Track* tracks, int t) {
   if constexpr (kStreams == 1) {
-    if (tracks[0].lanes == 8) return layer_step<kCell, 8, 1>(tracks, t);
-    if (tracks[0].lanes == 16) return layer_step<kCell, 16, 1>(tracks, t);
+    switch (tracks[0].lanes) {
+      case 8: return layer_step<kCell, 8, 1>(tracks, t);
+      case 16: return layer_step<kCell, 16, 1>(tracks, t);
+#if FXFAST_VECTOR_FLOATS == 16
+      case 24: return layer_step<kCell, 24, 1>(tracks, t);
+      case 32: return layer_step<kCell, 32, 1>(tracks, t);
+      case 40: return layer_step<kCell, 40, 1>(tracks, t);
+#endif
+      default: break;
+    }
   }
   layer_step<kCell, 0, kStreams>(tracks, t);
 }
@@ -158,7 +285,7 @@ static void start(Track& track, const RecurrentTask& task, const RecurrentStream
   track.lanes = recurrent_lanes(task.units);
   track.delay = 0;
   if (track.is_wide()) return;
-  for (int u = 0; u < track.lanes; ++u) track.history[u] = stream.state[u];
+  copy_lanes(stream.state, track.history, track.lanes);
 }
 
 // The processor overlaps the waiting of the tracks: streams, or layers that work each one sample
@@ -185,12 +312,100 @@ static void run_tracks(Track* tracks, int count) {
   }
 }
 
+#if FXFAST_VECTOR_FLOATS == 16
+#include "kernels/recurrent_many.inl"
+
+// Streams in turn, kStreams at once, block by block.
+template <Cell kCell, int kLanes, int kStreams>
+static void run_pending(Track* tracks, int count) {
+  const RecurrentTask& task = *tracks[0].task;
+  const int lanes = tracks[0].lanes;
+  float nowhere[kUnitBlock] = {};
+  PendingCells<kStreams> pending[2] = {};
+  for (int s = 0; s < kStreams; ++s) pending[1].memory[s] = pending[1].new_h[s] = nowhere;
+  int now = 0;
+  bool is_half_before = kLanes == 8;
+  Track* ending = nullptr;
+  int t_ending = 0;
+  const auto end_before = [&]() __attribute__((always_inline)) {
+    if (ending == nullptr) return;
+    for (int s = 0; s < kStreams; ++s) end_sample(ending[s], t_ending);
+    ending = nullptr;
+  };
+  const auto finish = [&]() __attribute__((always_inline)) {
+    if (is_half_before) {
+      run_cells<kCell, 8>(pending[1 - now]);
+    } else {
+      run_cells<kCell, 16>(pending[1 - now]);
+    }
+    for (int s = 0; s < kStreams; ++s) {
+      pending[1 - now].memory[s] = pending[1 - now].new_h[s] = nowhere;
+    }
+    end_before();
+  };
+  for (int t = 0; t < task.samples; ++t) {
+    for (int k = 0; k < count; k += kStreams) {
+      for (int first = 0; first < lanes; first += kUnitBlock) {
+        const Step<kStreams> step = step_of<kStreams>(tracks + k, t, first);
+        const bool is_half = kLanes == 8 || (kLanes == 0 && lanes - first < kUnitBlock);
+        const auto& before = pending[1 - now];
+        auto& next = pending[now];
+        if (is_half) {
+          constexpr int kBefore = kLanes == 8 ? 8 : 16;
+          pending_step<kCell, kLanes, kBefore>(group_of<8, 2>(task, lanes, first), step, before,
+                                               next);
+        } else if (kLanes == 0 && is_half_before) {
+          pending_step<kCell, kLanes, 8>(group_of<16, 4>(task, lanes, first), step, before, next);
+        } else {
+          pending_step<kCell, kLanes, 16>(group_of<16, 4>(task, lanes, first), step, before, next);
+        }
+        end_before();
+        is_half_before = is_half;
+        now = 1 - now;
+      }
+      ending = tracks + k;
+      t_ending = t;
+      // The next sums need this h.
+      if (count == kStreams) finish();
+    }
+  }
+  if (count != kStreams) finish();
+}
+
+template <Cell kCell>
+static void run_any_pending(Track* tracks, int count) {
+  const int lanes = tracks[0].lanes;
+  if (lanes == 8) return run_pending<kCell, 8, 2>(tracks, count);
+  if (lanes == 16) return run_pending<kCell, 16, 2>(tracks, count);
+  run_pending<kCell, 0, 2>(tracks, count);
+}
+#endif
+
+// Streams of one layer, up to kMostTracks.
+static void run_streams(Track* tracks, int count) {
+#if FXFAST_VECTOR_FLOATS == 16
+  const int least = tracks[0].lanes > 16 ? 2 : 4;
+  if (count >= least && !tracks[0].is_wide()) {
+    const int even = count / 2 * 2;
+    if (tracks[0].task->cell == Cell::kLstm) {
+      run_any_pending<Cell::kLstm>(tracks, even);
+    } else {
+      run_any_pending<Cell::kGru>(tracks, even);
+    }
+    if (even == count) return;
+    tracks += even;
+    count = 1;
+  }
+#endif
+  run_tracks(tracks, count);
+}
+
 void recurrent(const RecurrentTask* layers, int count, const RecurrentStream* streams,
                int stream_count) noexcept {
   Track tracks[kMostTracks];
   bool is_narrow = true;
   for (int l = 0; l < count; ++l) is_narrow &= recurrent_lanes(layers[l].units) <= kNarrowLanes;
-  if (stream_count == 1 && is_narrow) {
+  if (stream_count == 1 && is_narrow && (count > 1 || recurrent_lanes(layers[0].units) <= 16)) {
     for (int l = 0; l < count; ++l) {
       start(tracks[l], layers[l], streams[l]);
       tracks[l].delay = l;
@@ -203,7 +418,7 @@ void recurrent(const RecurrentTask* layers, int count, const RecurrentStream* st
       const int left = stream_count - first;
       const int together = left < kMostTracks ? left : kMostTracks;
       for (int s = 0; s < together; ++s) start(tracks[s], layers[l], streams[first + s]);
-      run_tracks(tracks, together);
+      run_streams(tracks, together);
     }
   }
 }

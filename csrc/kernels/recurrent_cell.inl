@@ -96,14 +96,19 @@ static FXFAST_INLINE V difference_of(const Exp2<V>& e, V scale) {
   return (s - scale) * e.u + settled_value((s + scale) * e.r);
 }
 
-// The cell of an LSTM in steps, so that a kernel may run them between the sums of other streams.
-// Gates i, g, f, o; c is kept times 2 / ln2, as tanh wants it.
+// The cells, in steps so that a kernel may run them between the sums of other streams. `memory` is
+// the c of an LSTM, which stays times 2 / ln2 as tanh wants it, or the h of a GRU.
+constexpr int kCellSteps = 8;
+
+template <Cell kCell, typename V>
+struct CellSteps;
+
 template <typename V>
-struct LstmSteps {
+struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
   V a, b, p, q;
 
   template <int kStep>
-  FXFAST_INLINE void run(const V (&gates)[4], V& c, V& h) {
+  FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
     if constexpr (kStep == 0) {
       const Exp2<V> i = exp2_of(gates[0]);
       a = i.rising, b = both_of(i);
@@ -116,7 +121,7 @@ struct LstmSteps {
       const Exp2<V> f = exp2_of(gates[2]);
       b = f.rising / both_of(f);
     } else if constexpr (kStep == 4) {
-      c = b = settled_value(b * c + a);
+      memory = b = settled_value(b * memory + a);
     } else if constexpr (kStep == 5) {
       const Exp2<V> o = exp2_of(gates[3]);
       a = o.rising / both_of(o);
@@ -130,26 +135,42 @@ struct LstmSteps {
 };
 
 template <typename V>
-static FXFAST_INLINE V lstm_cell(const V (&gates)[4], V& c) {
-  LstmSteps<V> steps;
-  V h;
-  steps.template run<0>(gates, c, h);
-  steps.template run<1>(gates, c, h);
-  steps.template run<2>(gates, c, h);
-  steps.template run<3>(gates, c, h);
-  steps.template run<4>(gates, c, h);
-  steps.template run<5>(gates, c, h);
-  steps.template run<6>(gates, c, h);
-  steps.template run<7>(gates, c, h);
-  return h;
-}
+struct CellSteps<Cell::kGru, V> {  // gates r, z, nx, nh
+  V a, b, p, q, kept;
 
-// r, z, nx, nh. Returns h.
-template <typename V>
-static FXFAST_INLINE V gru_cell(const V (&gates)[4], V h) {
-  const Exp2<V> r = exp2_of(gates[0]);
-  const Exp2<V> n = exp2_of((r.rising / both_of(r)) * gates[3] + gates[2]);
-  const Exp2<V> z = exp2_of(gates[1]);
-  const V kept = settled_value(settled_value(z.rising * h) * both_of(n));
-  return (z.falling * difference_of(n, V{} + 1.0f) + kept) / (both_of(z) * both_of(n));
+  template <int kStep>
+  FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
+    if constexpr (kStep == 0) {
+      const Exp2<V> r = exp2_of(gates[0]);
+      a = r.rising / both_of(r);
+    } else if constexpr (kStep == 1) {
+      a = settled_value(a * gates[3] + gates[2]);
+    } else if constexpr (kStep == 2) {
+      const Exp2<V> z = exp2_of(gates[1]);
+      b = both_of(z), p = z.falling, kept = settled_value(z.rising * memory);
+    } else if constexpr (kStep == 4) {
+      const Exp2<V> n = exp2_of(a);
+      q = both_of(n), a = difference_of(n, V{} + 1.0f);
+    } else if constexpr (kStep == 6) {
+      kept = settled_value(kept * q);
+      p = settled_value(p * a + kept);
+    } else if constexpr (kStep == 7) {
+      h = p / (b * q);
+    }
+  }
+};
+
+template <Cell kCell, typename V>
+static FXFAST_INLINE V whole_cell(const V (&gates)[4], V& memory) {
+  CellSteps<kCell, V> steps;
+  V h;
+  steps.template run<0>(gates, memory, h);
+  steps.template run<1>(gates, memory, h);
+  steps.template run<2>(gates, memory, h);
+  steps.template run<3>(gates, memory, h);
+  steps.template run<4>(gates, memory, h);
+  steps.template run<5>(gates, memory, h);
+  steps.template run<6>(gates, memory, h);
+  steps.template run<7>(gates, memory, h);
+  return h;
 }

@@ -3,25 +3,31 @@
 // two gates; weights are read row by row, x and h are broadcast. A stream is computed the same way
 // whatever its neighbours are, and streams share each load of a weight.
 
-// Units of a layer whose four gates stand in kVecs vectors a row.
+// The first weights and bias of some units of a block of kWidth units, whose four gates stand in
+// kVecs vectors a row.
+template <int kWidth, int kVecs>
 struct Group {
+  static constexpr std::ptrdiff_t kRow = 4 * kWidth;
+  static constexpr std::ptrdiff_t kStep = kVecs == 4 ? kWidth : kVec;
+  static constexpr int kVectors = kVecs;
   const float* weights;
   const float* bias;
-  std::ptrdiff_t row_floats, vec_floats;
 };
 
 template <int kStreams, int kVecs>
 using Sums = Vec[kStreams][kVecs];
 
-template <int kStreams, int kVecs>
-static FXFAST_INLINE void add_row(Sums<kStreams, kVecs>& sums, const Group& group, const float* w,
+template <typename G, int kStreams, int kVecs>
+static FXFAST_INLINE void add_row(Sums<kStreams, kVecs>& sums, const float* w,
                                   const float* const (&x)[kStreams], std::ptrdiff_t at) {
   Vec values[kStreams];
 #pragma GCC unroll 4
   for (int s = 0; s < kStreams; ++s) values[s] = broadcast(x[s][at]);
 #pragma GCC unroll 4
   for (int v = 0; v < kVecs; ++v) {
-    const Vec weight = load(w + v * group.vec_floats);
+    // Loaded once for all streams: the compiler would read it anew for each.
+    const Vec weight =
+        kStreams > 1 ? settled_value(load(w + v * G::kStep)) : load(w + v * G::kStep);
 #pragma GCC unroll 4
     for (int s = 0; s < kStreams; ++s) sums[s][v] += weight * values[s];
   }
@@ -46,45 +52,45 @@ static FXFAST_INLINE void add(Sums<kStreams, kVecs>& sums, const Sums<kStreams, 
 }
 
 // One run of rows in two chains. kRows says how many where that is known, and is 0 otherwise.
-template <int kRows, int kStreams, int kVecs>
-static FXFAST_INLINE void run_sums(Sums<kStreams, kVecs>& sums, const Group& group, const float* w,
+template <typename G, int kRows, int kStreams, int kVecs>
+static FXFAST_INLINE void run_sums(Sums<kStreams, kVecs>& sums, const float* w,
                                    const float* const (&x)[kStreams], std::ptrdiff_t x_step,
                                    int any_rows) {
   Sums<kStreams, kVecs> odd;
   clear<kStreams, kVecs>(sums);
   clear<kStreams, kVecs>(odd);
   if constexpr (kRows > 0) {
-#pragma GCC unroll 8
+#pragma GCC unroll 32
     for (int j = 0; j < kRows; j += 2) {
-      add_row<kStreams, kVecs>(sums, group, w + j * group.row_floats, x, j * x_step);
-      add_row<kStreams, kVecs>(odd, group, w + (j + 1) * group.row_floats, x, (j + 1) * x_step);
+      add_row<G, kStreams, kVecs>(sums, w + j * G::kRow, x, j * x_step);
+      add_row<G, kStreams, kVecs>(odd, w + (j + 1) * G::kRow, x, (j + 1) * x_step);
     }
   } else {
     int j = 0;
-    for (; j + 2 <= any_rows; j += 2, w += 2 * group.row_floats) {
-      add_row<kStreams, kVecs>(sums, group, w, x, j * x_step);
-      add_row<kStreams, kVecs>(odd, group, w + group.row_floats, x, (j + 1) * x_step);
+    for (; j + 2 <= any_rows; j += 2, w += 2 * G::kRow) {
+      add_row<G, kStreams, kVecs>(sums, w, x, j * x_step);
+      add_row<G, kStreams, kVecs>(odd, w + G::kRow, x, (j + 1) * x_step);
     }
-    if (j < any_rows) add_row<kStreams, kVecs>(sums, group, w, x, j * x_step);
+    if (j < any_rows) add_row<G, kStreams, kVecs>(sums, w, x, j * x_step);
   }
   add<kStreams, kVecs>(sums, odd);
 }
 
-template <int kRows, int kStreams, int kVecs>
-static FXFAST_INLINE void all_sums(Sums<kStreams, kVecs>& sums, const Group& group, const float* w,
+template <typename G, int kRows, int kStreams, int kVecs>
+static FXFAST_INLINE void all_sums(Sums<kStreams, kVecs>& sums, const float* w,
                                    const float* const (&first)[kStreams], std::ptrdiff_t x_step,
                                    int rows) {
   if constexpr (kRows > 0) {
-    run_sums<kRows, kStreams, kVecs>(sums, group, w, first, x_step, rows);
+    run_sums<G, kRows, kStreams, kVecs>(sums, w, first, x_step, rows);
   } else {
     const int run = rows < kRecurrentRun ? rows : kRecurrentRun;
-    run_sums<0, kStreams, kVecs>(sums, group, w, first, x_step, run);
+    run_sums<G, 0, kStreams, kVecs>(sums, w, first, x_step, run);
     for (int j = run; j < rows; j += kRecurrentRun) {
       const float* x[kStreams];
       for (int s = 0; s < kStreams; ++s) x[s] = first[s] + j * x_step;
       Sums<kStreams, kVecs> more;
-      run_sums<0, kStreams, kVecs>(more, group, w + j * group.row_floats, x, x_step,
-                                   rows - j < kRecurrentRun ? rows - j : kRecurrentRun);
+      run_sums<G, 0, kStreams, kVecs>(more, w + j * G::kRow, x, x_step,
+                                      rows - j < kRecurrentRun ? rows - j : kRecurrentRun);
       add<kStreams, kVecs>(sums, more);
     }
   }
@@ -103,22 +109,22 @@ struct Step {
 };
 
 // The parts of the gates that read x, and the bias.
-template <int kStreams, int kVecs>
-static FXFAST_INLINE void input_sums(Sums<kStreams, kVecs>& sums, const Group& group,
+template <typename G, int kStreams, int kVecs>
+static FXFAST_INLINE void input_sums(Sums<kStreams, kVecs>& sums, const G& group,
                                      const Step<kStreams>& step) {
   Vec bias[kVecs];
 #pragma GCC unroll 4
-  for (int v = 0; v < kVecs; ++v) bias[v] = load(group.bias + v * group.vec_floats);
+  for (int v = 0; v < kVecs; ++v) bias[v] = load(group.bias + v * G::kStep);
   if (step.x_rows == 1) {
 #pragma GCC unroll 4
     for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVecs; ++v) sums[s][v] = bias[v];
     }
-    add_row<kStreams, kVecs>(sums, group, group.weights, step.x, 0);
+    add_row<G, kStreams, kVecs>(sums, group.weights, step.x, 0);
     return;
   }
-  all_sums<0, kStreams, kVecs>(sums, group, group.weights, step.x, step.x_step, step.x_rows);
+  all_sums<G, 0, kStreams, kVecs>(sums, group.weights, step.x, step.x_step, step.x_rows);
 #pragma GCC unroll 4
   for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4
@@ -128,15 +134,9 @@ static FXFAST_INLINE void input_sums(Sums<kStreams, kVecs>& sums, const Group& g
 
 template <Cell kCell, typename V>
 static FXFAST_INLINE void cell(const V (&gates)[4], const float* old_h, float* c, float* new_h) {
-  V h;
-  if constexpr (kCell == Cell::kLstm) {
-    V memory = load_as<V>(c);
-    h = lstm_cell(gates, memory);
-    store_as(c, memory);
-  } else {
-    h = gru_cell(gates, load_as<V>(old_h));
-  }
-  store_as(new_h, h);
+  V memory = load_as<V>(kCell == Cell::kLstm ? c : old_h);
+  store_as(new_h, whole_cell<kCell>(gates, memory));
+  if (kCell == Cell::kLstm) store_as(c, memory);
 }
 
 #if FXFAST_VECTOR_FLOATS == 16
@@ -166,12 +166,13 @@ static FXFAST_INLINE void cells(const Vec (&gates)[kVecs], const float* old_h, f
 }
 
 // kRows: the rows of h where they are known, or 0.
-template <Cell kCell, int kRows, int kStreams, int kVecs>
-static FXFAST_INLINE void group_step(const Group& group, const Step<kStreams>& step) {
+template <Cell kCell, int kRows, int kStreams, typename G>
+static FXFAST_INLINE void group_step(const G& group, const Step<kStreams>& step) {
+  constexpr int kVecs = G::kVectors;
   Sums<kStreams, kVecs> inputs, gates;
-  input_sums<kStreams, kVecs>(inputs, group, step);
-  all_sums<kRows, kStreams, kVecs>(gates, group, group.weights + step.x_rows * group.row_floats,
-                                   step.h, 1, step.h_rows);
+  input_sums<G, kStreams, kVecs>(inputs, group, step);
+  all_sums<G, kRows, kStreams, kVecs>(gates, group.weights + step.x_rows * G::kRow, step.h, 1,
+                                      step.h_rows);
   add<kStreams, kVecs>(gates, inputs);
 #pragma GCC unroll 4
   for (int s = 0; s < kStreams; ++s) {
