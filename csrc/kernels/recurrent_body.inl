@@ -108,12 +108,12 @@ static FXFAST_INLINE void end_sample(Track& track, int t) {
 }
 
 // What the streams of one layer read and write at sample t, from unit `first` on.
-template <int kStreams>
-static FXFAST_INLINE Step<kStreams> step_of(Track* tracks, int t, int first) {
+template <int kStreams, int kInputs>
+static FXFAST_INLINE Step<kStreams, kInputs> step_of(Track* tracks, int t, int first) {
   const RecurrentTask& task = *tracks[0].task;
   const Track* before = tracks[0].before;
-  Step<kStreams> step;
-  step.x_rows = task.in_channels;
+  Step<kStreams, kInputs> step;
+  step.x_rows = kInputs > 0 ? kInputs : task.in_channels;
   step.h_rows = tracks[0].lanes;
   step.x_step = before != nullptr ? 1 : task.input_stride;
 #pragma GCC unroll 2
@@ -135,8 +135,8 @@ static FXFAST_INLINE Group<kWidth, kVecs> group_of(const RecurrentTask& task, in
   return {task.weights + 4 * first * rows, task.bias + 4 * first};
 }
 
-template <int kStreams>
-static FXFAST_INLINE void advance(Step<kStreams>& step, int units) {
+template <int kStreams, int kInputs>
+static FXFAST_INLINE void advance(Step<kStreams, kInputs>& step, int units) {
 #pragma GCC unroll 2
   for (int s = 0; s < kStreams; ++s) {
     step.old_h[s] += units, step.new_h[s] += units, step.c[s] += units;
@@ -144,11 +144,12 @@ static FXFAST_INLINE void advance(Step<kStreams>& step, int units) {
 }
 
 // One block of a layer, vector by vector; `step` goes on by its units.
-template <Cell kCell, int kLanes, int kWidth, int kStreams>
+template <Cell kCell, int kLanes, int kWidth, int kStreams, int kInputs>
 static FXFAST_INLINE void block_step(const RecurrentTask& task, int lanes, int first,
-                                     Step<kStreams>& step) {
+                                     Step<kStreams, kInputs>& step) {
   constexpr int kUnits = kWidth < kVec ? kWidth : kVec;
   auto group = group_of < kWidth, kWidth<kVec ? 2 : 4>(task, lanes, first);
+#pragma GCC unroll 4
   for (int unit = 0; unit < kWidth; unit += kUnits) {
     group_step<kCell, kLanes>(group, step);
     group.weights += kUnits, group.bias += kUnits;
@@ -159,12 +160,19 @@ static FXFAST_INLINE void block_step(const RecurrentTask& task, int lanes, int f
 #if FXFAST_VECTOR_FLOATS == 16
 // kBlocks whole blocks of one stream and, with kHalf, half a block after them, together: each
 // broadcast of h serves all of them. At most kRecurrentRun rows; kRows where known, or 0.
-template <Cell kCell, int kBlocks, int kHalf, int kRows>
+template <Cell kCell, int kBlocks, int kHalf, int kRows, int kInputs>
 static FXFAST_INLINE void joint_step(const RecurrentTask& task, int lanes, int first,
-                                     Step<1>& step) {
+                                     Step<1, kInputs>& step) {
   typedef Group<kUnitBlock, 4> Whole;
   typedef Group<kUnitBlock / 2, 2> Half;
   constexpr int kAll = 4 * kBlocks + 2 * kHalf;
+  const int half = first + kBlocks * kUnitBlock;
+  Inputs<Whole, 1, kInputs> inputs[kBlocks];
+  Inputs<Half, 1, kInputs> half_inputs;
+  for (int b = 0; b < kBlocks; ++b) {
+    inputs[b].prepare(group_of<kUnitBlock, 4>(task, lanes, first + b * kUnitBlock), step);
+  }
+  if (kHalf) half_inputs.prepare(group_of<kUnitBlock / 2, 2>(task, lanes, half), step);
   const float* weights[kBlocks + 1];
 #pragma GCC unroll 4
   for (int b = 0; b <= kBlocks; ++b) {
@@ -201,27 +209,23 @@ static FXFAST_INLINE void joint_step(const RecurrentTask& task, int lanes, int f
 #pragma GCC unroll 4
   for (int b = 0; b < kBlocks; ++b) {
     Sums<1, 4> gates;
-    input_sums<Whole, 1, 4>(gates, group_of<kUnitBlock, 4>(task, lanes, first + b * kUnitBlock),
-                            step);
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) gates[0][v] = sums[4 * b + v] + gates[0][v];
+    for (int v = 0; v < 4; ++v) gates[0][v] = sums[4 * b + v];
+    inputs[b].add_to(gates, group_of<kUnitBlock, 4>(task, lanes, first + b * kUnitBlock), step);
     cells<kCell, 4>(gates[0], step.old_h[0], step.c[0], step.new_h[0]);
     advance(step, kUnitBlock);
   }
   if constexpr (kHalf) {
-    Sums<1, 2> gates;
-    input_sums<Half, 1, 2>(
-        gates, group_of<kUnitBlock / 2, 2>(task, lanes, first + kBlocks * kUnitBlock), step);
-#pragma GCC unroll 2
-    for (int v = 0; v < 2; ++v) gates[0][v] = sums[4 * kBlocks + v] + gates[0][v];
+    Sums<1, 2> gates = {{sums[4 * kBlocks], sums[4 * kBlocks + 1]}};
+    half_inputs.add_to(gates, group_of<kUnitBlock / 2, 2>(task, lanes, half), step);
     cells<kCell, 2>(gates[0], step.old_h[0], step.c[0], step.new_h[0]);
   }
 }
 #endif
 
 // The blocks of a layer whose lanes are known.
-template <Cell kCell, int kLanes, int kStreams>
-static FXFAST_INLINE void known_step(const RecurrentTask& task, Step<kStreams>& step) {
+template <Cell kCell, int kLanes, int kStreams, int kInputs>
+static FXFAST_INLINE void known_step(const RecurrentTask& task, Step<kStreams, kInputs>& step) {
 #if FXFAST_VECTOR_FLOATS == 16
   if constexpr (kLanes > kUnitBlock) {
     return joint_step<kCell, kLanes / kUnitBlock, kLanes % kUnitBlock != 0, kLanes>(task, kLanes, 0,
@@ -232,8 +236,14 @@ static FXFAST_INLINE void known_step(const RecurrentTask& task, Step<kStreams>& 
   block_step<kCell, kLanes, kWidth>(task, kLanes, 0, step);
 }
 
-template <Cell kCell, int kStreams>
-static FXFAST_INLINE void any_blocks_step(const RecurrentTask& task, Step<kStreams>& step,
+template <Cell kCell, int kWidth, int kStreams, int kInputs>
+__attribute__((noinline)) void any_block_step(const RecurrentTask& task, int lanes, int first,
+                                              Step<kStreams, kInputs>& step) {
+  block_step<kCell, 0, kWidth>(task, lanes, first, step);
+}
+
+template <Cell kCell, int kStreams, int kInputs>
+static FXFAST_INLINE void any_blocks_step(const RecurrentTask& task, Step<kStreams, kInputs>& step,
                                           int lanes) {
   int first = 0;
 #if FXFAST_VECTOR_FLOATS == 16
@@ -244,15 +254,15 @@ static FXFAST_INLINE void any_blocks_step(const RecurrentTask& task, Step<kStrea
   }
 #endif
   for (; lanes - first >= kUnitBlock; first += kUnitBlock) {
-    block_step<kCell, 0, kUnitBlock>(task, lanes, first, step);
+    any_block_step<kCell, kUnitBlock>(task, lanes, first, step);
   }
-  if (first < lanes) block_step<kCell, 0, kUnitBlock / 2>(task, lanes, first, step);
+  if (first < lanes) any_block_step<kCell, kUnitBlock / 2>(task, lanes, first, step);
 }
 
 // One sample of a layer of kStreams streams. kLanes where it is known, or 0.
-template <Cell kCell, int kLanes, int kStreams>
+template <Cell kCell, int kLanes, int kStreams, int kInputs>
 __attribute__((noinline)) void layer_step(Track* tracks, int t) {
-  Step<kStreams> step = step_of<kStreams>(tracks, t, 0);
+  Step<kStreams, kInputs> step = step_of<kStreams, kInputs>(tracks, t, 0);
   if constexpr (kLanes > 0) {
     known_step<kCell, kLanes, kStreams>(*tracks[0].task, step);
   } else {
@@ -261,21 +271,28 @@ __attribute__((noinline)) void layer_step(Track* tracks, int t) {
   for (int s = 0; s < kStreams; ++s) end_sample(tracks[s], t);
 }
 
+template <Cell kCell, int kLanes>
+static FXFAST_INLINE void known_layer_step(Track* track, int t) {
+  const int inputs = track->task->in_channels;
+  if (inputs == 1) return layer_step<kCell, kLanes, 1, 1>(track, t);
+  if (inputs == kLanes) return layer_step<kCell, kLanes, 1, kLanes>(track, t);
+  layer_step<kCell, kLanes, 1, 0>(track, t);
+}
+
 template <Cell kCell, int kStreams>
 static FXFAST_INLINE void any_step(Track* tracks, int t) {
   if constexpr (kStreams == 1) {
-    switch (tracks[0].lanes) {
-      case 8: return layer_step<kCell, 8, 1>(tracks, t);
-      case 16: return layer_step<kCell, 16, 1>(tracks, t);
+    if (tracks[0].lanes == 8) return known_layer_step<kCell, 8>(tracks, t);
+    if (tracks[0].lanes == 16) return known_layer_step<kCell, 16>(tracks, t);
 #if FXFAST_VECTOR_FLOATS == 16
-      case 24: return layer_step<kCell, 24, 1>(tracks, t);
-      case 32: return layer_step<kCell, 32, 1>(tracks, t);
-      case 40: return layer_step<kCell, 40, 1>(tracks, t);
-#endif
-      default: break;
+    if (tracks[0].task->in_channels == 1) {
+      if (tracks[0].lanes == 24) return layer_step<kCell, 24, 1, 1>(tracks, t);
+      if (tracks[0].lanes == 32) return layer_step<kCell, 32, 1, 1>(tracks, t);
+      if (tracks[0].lanes == 40) return layer_step<kCell, 40, 1, 1>(tracks, t);
     }
+#endif
   }
-  layer_step<kCell, 0, kStreams>(tracks, t);
+  layer_step<kCell, 0, kStreams, 0>(tracks, t);
 }
 
 static void start(Track& track, const RecurrentTask& task, const RecurrentStream& stream) {
@@ -292,19 +309,21 @@ static void start(Track& track, const RecurrentTask& task, const RecurrentStream
 // behind the one before.
 static void run_tracks(Track* tracks, int count) {
   const int samples = tracks[0].task->samples, delay = tracks[count - 1].delay;
-  const bool in_pairs = delay == 0 && tracks[0].lanes > 16;
-  const Cell cell = tracks[0].task->cell;
+  // Their accumulators take half of 32 registers.
+  const bool in_pairs = kVec == kUnitBlock && delay == 0 && tracks[0].lanes > 16;
   for (int now = 0; now < samples + delay; ++now) {
     for (int k = 0; k < count;) {
       const int t = now - tracks[k].delay;
       const int streams = in_pairs && k + 1 < count ? 2 : 1;
       if (t >= 0 && t < samples) {
-        if (streams == 2) {
-          cell == Cell::kLstm ? any_step<Cell::kLstm, 2>(tracks + k, t)
-                              : any_step<Cell::kGru, 2>(tracks + k, t);
+        const bool is_lstm = tracks[k].task->cell == Cell::kLstm;
+        if (kVec < kUnitBlock || streams == 1) {
+          is_lstm ? any_step<Cell::kLstm, 1>(tracks + k, t)
+                  : any_step<Cell::kGru, 1>(tracks + k, t);
         } else {
-          tracks[k].task->cell == Cell::kLstm ? any_step<Cell::kLstm, 1>(tracks + k, t)
-                                              : any_step<Cell::kGru, 1>(tracks + k, t);
+          constexpr int kPair = kVec < kUnitBlock ? 1 : 2;
+          is_lstm ? any_step<Cell::kLstm, kPair>(tracks + k, t)
+                  : any_step<Cell::kGru, kPair>(tracks + k, t);
         }
       }
       k += streams;
@@ -316,7 +335,7 @@ static void run_tracks(Track* tracks, int count) {
 #include "kernels/recurrent_many.inl"
 
 // Streams in turn, kStreams at once, block by block.
-template <Cell kCell, int kLanes, int kStreams>
+template <Cell kCell, int kLanes, int kInputs, int kStreams>
 static void run_pending(Track* tracks, int count) {
   const RecurrentTask& task = *tracks[0].task;
   const int lanes = tracks[0].lanes;
@@ -324,7 +343,7 @@ static void run_pending(Track* tracks, int count) {
   PendingCells<kStreams> pending[2] = {};
   for (int s = 0; s < kStreams; ++s) pending[1].memory[s] = pending[1].new_h[s] = nowhere;
   int now = 0;
-  bool is_half_before = kLanes == 8;
+  bool is_half_before = lanes == 8;
   Track* ending = nullptr;
   int t_ending = 0;
   const auto end_before = [&]() __attribute__((always_inline)) {
@@ -346,14 +365,16 @@ static void run_pending(Track* tracks, int count) {
   for (int t = 0; t < task.samples; ++t) {
     for (int k = 0; k < count; k += kStreams) {
       for (int first = 0; first < lanes; first += kUnitBlock) {
-        const Step<kStreams> step = step_of<kStreams>(tracks + k, t, first);
+        const auto step = step_of<kStreams, kInputs>(tracks + k, t, first);
         const bool is_half = kLanes == 8 || (kLanes == 0 && lanes - first < kUnitBlock);
         const auto& before = pending[1 - now];
         auto& next = pending[now];
         if (is_half) {
-          constexpr int kBefore = kLanes == 8 ? 8 : 16;
-          pending_step<kCell, kLanes, kBefore>(group_of<8, 2>(task, lanes, first), step, before,
-                                               next);
+          if (kLanes == 8 || lanes == 8) {
+            pending_step<kCell, kLanes, 8>(group_of<8, 2>(task, lanes, first), step, before, next);
+          } else {
+            pending_step<kCell, kLanes, 16>(group_of<8, 2>(task, lanes, first), step, before, next);
+          }
         } else if (kLanes == 0 && is_half_before) {
           pending_step<kCell, kLanes, 8>(group_of<16, 4>(task, lanes, first), step, before, next);
         } else {
@@ -375,9 +396,10 @@ static void run_pending(Track* tracks, int count) {
 template <Cell kCell>
 static void run_any_pending(Track* tracks, int count) {
   const int lanes = tracks[0].lanes;
-  if (lanes == 8) return run_pending<kCell, 8, 2>(tracks, count);
-  if (lanes == 16) return run_pending<kCell, 16, 2>(tracks, count);
-  run_pending<kCell, 0, 2>(tracks, count);
+  if (tracks[0].task->in_channels > 1) return run_pending<kCell, 0, 0, 2>(tracks, count);
+  if (lanes == 8) return run_pending<kCell, 8, 1, 2>(tracks, count);
+  if (lanes == 16) return run_pending<kCell, 16, 1, 2>(tracks, count);
+  run_pending<kCell, 0, 1, 2>(tracks, count);
 }
 #endif
 

@@ -60,20 +60,21 @@ static FXFAST_INLINE void sums_and_cells(Sums<kStreams, kVecs>& even, Sums<kStre
 }
 
 // The sums of a block into `next`, the cells of `before`.
-template <Cell kCell, int kLanes, int kBefore, int kStreams, typename G>
-static FXFAST_INLINE void pending_step(const G& group, const Step<kStreams>& step,
-                                       const PendingCells<kStreams>& before,
-                                       PendingCells<kStreams>& next) {
+template <Cell kCell, int kLanes, int kBefore, int kStreams, int kInputs, typename G>
+__attribute__((noinline)) void pending_step(const G& group, const Step<kStreams, kInputs>& step,
+                                            const PendingCells<kStreams>& before,
+                                            PendingCells<kStreams>& next) {
   constexpr int kVecs = G::kVectors;
-  Sums<kStreams, kVecs> inputs, even, odd;
+  Inputs<G, kStreams, kInputs> inputs;
+  inputs.prepare(group, step);
+  Sums<kStreams, kVecs> even, odd;
   clear<kStreams, kVecs>(even);
   clear<kStreams, kVecs>(odd);
   CellWork<kCell, kBefore, kStreams> work;
   sums_and_cells<G, kLanes, kStreams, kVecs>(even, odd, group.weights + step.x_rows * G::kRow,
                                              step.h, step.h_rows, work, before);
   add<kStreams, kVecs>(even, odd);
-  input_sums<G, kStreams, kVecs>(inputs, group, step);
-  add<kStreams, kVecs>(even, inputs);
+  inputs.add_to(even, group, step);
 #pragma GCC unroll 2
   for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4

@@ -55,7 +55,7 @@ static FXFAST_INLINE void add(Sums<kStreams, kVecs>& sums, const Sums<kStreams, 
 template <typename G, int kRows, int kStreams, int kVecs>
 static FXFAST_INLINE void run_sums(Sums<kStreams, kVecs>& sums, const float* w,
                                    const float* const (&x)[kStreams], std::ptrdiff_t x_step,
-                                   int any_rows) {
+                                   int any_rows, std::ptrdiff_t from = 0) {
   Sums<kStreams, kVecs> odd;
   clear<kStreams, kVecs>(sums);
   clear<kStreams, kVecs>(odd);
@@ -68,36 +68,44 @@ static FXFAST_INLINE void run_sums(Sums<kStreams, kVecs>& sums, const float* w,
   } else {
     int j = 0;
     for (; j + 2 <= any_rows; j += 2, w += 2 * G::kRow) {
-      add_row<G, kStreams, kVecs>(sums, w, x, j * x_step);
-      add_row<G, kStreams, kVecs>(odd, w + G::kRow, x, (j + 1) * x_step);
+      add_row<G, kStreams, kVecs>(sums, w, x, from + j * x_step);
+      add_row<G, kStreams, kVecs>(odd, w + G::kRow, x, from + (j + 1) * x_step);
     }
-    if (j < any_rows) add_row<G, kStreams, kVecs>(sums, w, x, j * x_step);
+    if (j < any_rows) add_row<G, kStreams, kVecs>(sums, w, x, from + j * x_step);
   }
   add<kStreams, kVecs>(sums, odd);
 }
 
 template <typename G, int kRows, int kStreams, int kVecs>
 static FXFAST_INLINE void all_sums(Sums<kStreams, kVecs>& sums, const float* w,
-                                   const float* const (&first)[kStreams], std::ptrdiff_t x_step,
+                                   const float* const (&x)[kStreams], std::ptrdiff_t x_step,
                                    int rows) {
   if constexpr (kRows > 0) {
-    run_sums<G, kRows, kStreams, kVecs>(sums, w, first, x_step, rows);
+    run_sums<G, kRows, kStreams, kVecs>(sums, w, x, x_step, rows);
   } else {
     const int run = rows < kRecurrentRun ? rows : kRecurrentRun;
-    run_sums<G, 0, kStreams, kVecs>(sums, w, first, x_step, run);
+    run_sums<G, 0, kStreams, kVecs>(sums, w, x, x_step, run);
+    // What is summed so far stays in memory: a run wants all registers.
+    Sums<kStreams, kVecs> total;
     for (int j = run; j < rows; j += kRecurrentRun) {
-      const float* x[kStreams];
-      for (int s = 0; s < kStreams; ++s) x[s] = first[s] + j * x_step;
-      Sums<kStreams, kVecs> more;
-      run_sums<G, 0, kStreams, kVecs>(more, w + j * G::kRow, x, x_step,
-                                      rows - j < kRecurrentRun ? rows - j : kRecurrentRun);
-      add<kStreams, kVecs>(sums, more);
+      const int left = rows - j;
+#pragma GCC unroll 4
+      for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVecs; ++v) total[s][v] = sums[s][v];
+      }
+      __asm__ volatile("" : : "r"(&total) : "memory");
+      run_sums<G, 0, kStreams, kVecs>(sums, w + j * G::kRow, x, x_step,
+                                      left < kRecurrentRun ? left : kRecurrentRun, j * x_step);
+      __asm__ volatile("" : : "r"(&total) : "memory");
+      add<kStreams, kVecs>(sums, total);
     }
   }
 }
 
-// What one stream reads and writes at one sample, from the first unit of the group on.
-template <int kStreams>
+// What streams read and write at one sample, from the first unit of a group on. kInputs: how many
+// x there are where that is known, or 0.
+template <int kStreams, int kInputs>
 struct Step {
   const float* x[kStreams];
   const float* h[kStreams];  // of all units
@@ -108,29 +116,82 @@ struct Step {
   int x_rows, h_rows;
 };
 
-// The parts of the gates that read x, and the bias.
-template <typename G, int kStreams, int kVecs>
-static FXFAST_INLINE void input_sums(Sums<kStreams, kVecs>& sums, const G& group,
-                                     const Step<kStreams>& step) {
-  Vec bias[kVecs];
-#pragma GCC unroll 4
-  for (int v = 0; v < kVecs; ++v) bias[v] = load(group.bias + v * G::kStep);
-  if (step.x_rows == 1) {
+// The parts of the gates that read x, with the bias. Not inline: it wants all registers.
+// `other` is the x of the second stream.
+template <typename G, int kStreams>
+__attribute__((noinline)) void sum_inputs(G group, const float* first, const float* other,
+                                          std::ptrdiff_t x_step, int rows,
+                                          float (&sums)[kStreams][G::kVectors * kVec]) {
+  const float* x[kStreams];
+  x[0] = first;
+  if constexpr (kStreams == 2) x[1] = other;
+  constexpr int kVecs = G::kVectors;
+  Sums<kStreams, kVecs> total;
+  const auto add_bias = [&]() __attribute__((always_inline)) {
 #pragma GCC unroll 4
     for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) sums[s][v] = bias[v];
+      for (int v = 0; v < kVecs; ++v) total[s][v] += load(group.bias + v * G::kStep);
     }
-    add_row<G, kStreams, kVecs>(sums, group.weights, step.x, 0);
-    return;
+  };
+  if (rows == 1) {
+    clear<kStreams, kVecs>(total);
+    add_bias();
+    add_row<G, kStreams, kVecs>(total, group.weights, x, 0);
+  } else {
+    all_sums<G, 0, kStreams, kVecs>(total, group.weights, x, x_step, rows);
+    add_bias();
   }
-  all_sums<G, 0, kStreams, kVecs>(sums, group.weights, step.x, step.x_step, step.x_rows);
 #pragma GCC unroll 4
   for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) sums[s][v] += bias[v];
+    for (int v = 0; v < kVecs; ++v) store(sums[s] + v * kVec, total[s][v]);
   }
 }
+
+// The same as early as it can be without taking registers from the sums of h.
+template <typename G, int kStreams, int kInputs>
+struct Inputs {
+  static constexpr int kVecs = G::kVectors;
+  float stored[kStreams][kVecs * kVec];
+  Sums<kStreams, kVecs> sums;
+
+  FXFAST_INLINE void prepare(const G& group, const Step<kStreams, kInputs>& step) {
+    if constexpr (kInputs == 0) {
+      sum_inputs<G, kStreams>(group, step.x[0], step.x[kStreams - 1], step.x_step, step.x_rows,
+                              stored);
+    }
+    if constexpr (kInputs > 1) {
+      all_sums<G, kInputs, kStreams, kVecs>(sums, group.weights, step.x, step.x_step, kInputs);
+      add_bias(group);
+    }
+  }
+
+  FXFAST_INLINE void add_bias(const G& group) {
+#pragma GCC unroll 4
+    for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) sums[s][v] += load(group.bias + v * G::kStep);
+    }
+  }
+
+  FXFAST_INLINE void add_to(Sums<kStreams, kVecs>& gates, const G& group,
+                            const Step<kStreams, kInputs>& step) {
+    if constexpr (kInputs == 1) {
+      clear<kStreams, kVecs>(sums);
+      add_bias(group);
+      add_row<G, kStreams, kVecs>(sums, group.weights, step.x, 0);
+    }
+    if constexpr (kInputs == 0) {
+#pragma GCC unroll 4
+      for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVecs; ++v) sums[s][v] = load(stored[s] + v * kVec);
+      }
+    }
+    add<kStreams, kVecs>(gates, sums);
+  }
+};
 
 template <Cell kCell, typename V>
 static FXFAST_INLINE void cell(const V (&gates)[4], const float* old_h, float* c, float* new_h) {
@@ -166,14 +227,15 @@ static FXFAST_INLINE void cells(const Vec (&gates)[kVecs], const float* old_h, f
 }
 
 // kRows: the rows of h where they are known, or 0.
-template <Cell kCell, int kRows, int kStreams, typename G>
-static FXFAST_INLINE void group_step(const G& group, const Step<kStreams>& step) {
+template <Cell kCell, int kRows, int kStreams, int kInputs, typename G>
+static FXFAST_INLINE void group_step(const G& group, const Step<kStreams, kInputs>& step) {
   constexpr int kVecs = G::kVectors;
-  Sums<kStreams, kVecs> inputs, gates;
-  input_sums<G, kStreams, kVecs>(inputs, group, step);
+  Inputs<G, kStreams, kInputs> inputs;
+  inputs.prepare(group, step);
+  Sums<kStreams, kVecs> gates;
   all_sums<G, kRows, kStreams, kVecs>(gates, group.weights + step.x_rows * G::kRow, step.h, 1,
                                       step.h_rows);
-  add<kStreams, kVecs>(gates, inputs);
+  inputs.add_to(gates, group, step);
 #pragma GCC unroll 4
   for (int s = 0; s < kStreams; ++s) {
     cells<kCell, kVecs>(gates[s], step.old_h[s], step.c[s], step.new_h[s]);
