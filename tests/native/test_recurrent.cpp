@@ -5,10 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "allocation_counter.h"
 #include "base/buffers.h"
+#include "engine/render_array.h"
 #include "graphs.h"
-#include "kernels/choose_isa.h"
 #include "kernels/pack_weights.h"
+#include "loaded.h"
 #include "testing.h"
 
 namespace {
@@ -102,13 +104,6 @@ class Net {
   std::vector<AlignedBuffer> states_;
 };
 
-template <typename Body>
-void for_every_isa(Body body) {
-  for (const KernelTable* kernels : built_kernels()) {
-    if (machine_supports(*kernels)) body(*kernels);
-  }
-}
-
 std::vector<Layer> layers_of(Cell cell, const std::vector<int>& units, int in_channels,
                              float scale = 1.2f) {
   std::vector<Layer> layers;
@@ -136,7 +131,7 @@ constexpr Cell kCells[] = {Cell::kLstm, Cell::kGru};
 const std::vector<int> kUnits = {1, 2, 3, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 40, 48, 96};
 
 TEST(recurrent_kernels_equal_reference) {
-  for_every_isa([](const KernelTable& kernels) {
+  testing::for_every_isa([](const KernelTable& kernels) {
     for (Cell cell : kCells) {
       for (int units : kUnits) {
         for (int in : {1, 2, 9}) {
@@ -150,7 +145,7 @@ TEST(recurrent_kernels_equal_reference) {
 }
 
 TEST(recurrent_stacks_equal_reference) {
-  for_every_isa([](const KernelTable& kernels) {
+  testing::for_every_isa([](const KernelTable& kernels) {
     for (Cell cell : kCells) {
       CHECK_LESS(worst_error(layers_of(cell, {8, 8}, 1), kernels, 70), 3e-6);
       CHECK_LESS(worst_error(layers_of(cell, {16, 5, 40}, 1), kernels, 70), 3e-6);
@@ -180,7 +175,7 @@ void check_batches(const std::vector<Layer>& layers, const KernelTable& kernels,
 }
 
 TEST(neither_neighbours_nor_splits_change_a_bit) {
-  for_every_isa([](const KernelTable& kernels) {
+  testing::for_every_isa([](const KernelTable& kernels) {
     const bool is_slow = kernels.vector_floats == 1;
     for (Cell cell : kCells) {
       for (int units : {1, 8, 9, 16, 17, 32, 40, 48, 64, 65, 96}) {
@@ -196,7 +191,7 @@ TEST(neither_neighbours_nor_splits_change_a_bit) {
 
 // Saturated gates and enormous inputs stay finite.
 TEST(recurrent_kernels_stay_finite) {
-  for_every_isa([](const KernelTable& kernels) {
+  testing::for_every_isa([](const KernelTable& kernels) {
     for (Cell cell : kCells) {
       for (float scale : {100.0f, 1e30f}) {
         const std::vector<Layer> layers = layers_of(cell, {16, 40}, 1, scale);
@@ -208,6 +203,40 @@ TEST(recurrent_kernels_stay_finite) {
       }
     }
   });
+}
+
+// run_block_batch and render_array against run_block, with convolutions around the layers.
+TEST(streams_in_a_batch_have_the_bits_that_they_have_alone) {
+  for (const Program& graph : {testing::recurrent_graph(Cell::kLstm, 16),
+                               testing::recurrent_graph(Cell::kGru, 9), testing::small_graph()}) {
+    testing::for_every_isa([&](const KernelTable& kernels) {
+      testing::Loaded loaded(graph, kernels);
+      const std::size_t samples = 450;
+      for (std::size_t count : {std::size_t{1}, std::size_t{3}, std::size_t{8}, std::size_t{33}}) {
+        const std::vector<float> input = testing::Noise(3).take(count * samples);
+        std::vector<float> alone(input.size()), got(input.size()), rendered(input.size());
+        std::vector<AlignedBuffer> states;
+        std::vector<BatchStream> batch;
+        for (std::size_t s = 0; s < count; ++s) {
+          testing::Loaded one(graph, kernels);
+          one.run(&input[s * samples], &alone[s * samples], samples);
+          states.emplace_back(loaded.plan.state_bytes());
+          std::copy_n(loaded.state.data(), loaded.state.size(), states.back().data());
+          batch.push_back({states.back().data(), &input[s * samples], &got[s * samples]});
+        }
+        const long before = testing::allocations();
+        run_block_batch(loaded.plan, kernels, batch.data(), count, 101);
+        CHECK(testing::allocations() == before);
+        for (BatchStream& stream : batch) stream.input += 101, stream.output += 101;
+        run_block_batch(loaded.plan, kernels, batch.data(), count, samples - 101);
+        CHECK(got == alone);
+        WorkerPool team(3);
+        render_array(loaded.plan, kernels, loaded.state.data(), team, input.data(), rendered.data(),
+                     count, samples);
+        CHECK(rendered == alone);
+      }
+    });
+  }
 }
 
 }  // namespace
