@@ -24,13 +24,13 @@ struct Track {
 
   bool is_wide() const { return lanes > kNarrowLanes; }
   float* old_h(int t) {
-    if (is_wide()) return stream.state + (t % 2) * 2 * gate_block_floats(task->units);
-    return history + t % kHistory * kNarrowLanes;
+    if (is_wide()) return stream.state + (t & 1) * 2 * gate_block_floats(task->units);
+    return history + (t & (kHistory - 1)) * kNarrowLanes;
   }
   float* new_h(int t) {
-    return is_wide() ? old_h(t + 1) : history + (t % kHistory + 1) * kNarrowLanes;
+    return is_wide() ? old_h(t + 1) : history + ((t & (kHistory - 1)) + 1) * kNarrowLanes;
   }
-  const float* h_after(int t) const { return history + (t % kHistory + 1) * kNarrowLanes; }
+  const float* h_after(int t) const { return history + ((t & (kHistory - 1)) + 1) * kNarrowLanes; }
 };
 
 #if FXFAST_VECTOR_FLOATS == 16
@@ -99,7 +99,7 @@ static FXFAST_INLINE void end_sample(Track& track, int t) {
   const RecurrentTask& task = *track.task;
   const bool is_last = t + 1 == task.samples;
   if (!track.is_wide()) {
-    if (is_last || t % kHistory == kHistory - 1) end_history(track, t);
+    if (is_last || (t & (kHistory - 1)) == kHistory - 1) end_history(track, t);
     return;
   }
   const float* h = track.new_h(t);
@@ -365,20 +365,18 @@ static void run_pending(Track* tracks, int count) {
   for (int t = 0; t < task.samples; ++t) {
     for (int k = 0; k < count; k += kStreams) {
       for (int first = 0; first < lanes; first += kUnitBlock) {
-        const auto step = step_of<kStreams, kInputs>(tracks + k, t, first);
         const bool is_half = kLanes == 8 || (kLanes == 0 && lanes - first < kUnitBlock);
         const auto& before = pending[1 - now];
         auto& next = pending[now];
-        if (is_half) {
-          if (kLanes == 8 || lanes == 8) {
-            pending_step<kCell, kLanes, 8>(group_of<8, 2>(task, lanes, first), step, before, next);
-          } else {
-            pending_step<kCell, kLanes, 16>(group_of<8, 2>(task, lanes, first), step, before, next);
-          }
+        if (is_half && (kLanes == 8 || lanes == 8)) {
+          pending_step<kCell, kLanes, 8, 8, kStreams, kInputs>(tracks + k, t, first, before, next);
+        } else if (is_half) {
+          pending_step<kCell, kLanes, 16, 8, kStreams, kInputs>(tracks + k, t, first, before, next);
         } else if (kLanes == 0 && is_half_before) {
-          pending_step<kCell, kLanes, 8>(group_of<16, 4>(task, lanes, first), step, before, next);
+          pending_step<kCell, kLanes, 8, 16, kStreams, kInputs>(tracks + k, t, first, before, next);
         } else {
-          pending_step<kCell, kLanes, 16>(group_of<16, 4>(task, lanes, first), step, before, next);
+          pending_step<kCell, kLanes, 16, 16, kStreams, kInputs>(tracks + k, t, first, before,
+                                                                 next);
         }
         end_before();
         is_half_before = is_half;

@@ -59,28 +59,36 @@ static FXFAST_INLINE void sums_and_cells(Sums<kStreams, kVecs>& even, Sums<kStre
   }
 }
 
-// The sums of a block into `next`, the cells of `before`.
-template <Cell kCell, int kLanes, int kBefore, int kStreams, int kInputs, typename G>
-__attribute__((noinline)) void pending_step(const G& group, const Step<kStreams, kInputs>& step,
+// The sums of a block of kWidth units from `first` on at sample t into `next`, and the cells of
+// `before`, a block of kBefore units.
+template <Cell kCell, int kLanes, int kBefore, int kWidth, int kStreams, int kInputs>
+__attribute__((noinline)) void pending_step(Track* tracks, int t, int first,
                                             const PendingCells<kStreams>& before,
                                             PendingCells<kStreams>& next) {
-  constexpr int kVecs = G::kVectors;
+  constexpr int kVecs = kWidth < kVec ? 2 : 4;
+  typedef Group<kWidth, kVecs> G;
+  const int lanes = kLanes > 0 ? kLanes : tracks[0].lanes;
+  const G group = group_of<kWidth, kVecs>(*tracks[0].task, lanes, first);
+  const auto step = step_of<kStreams, kInputs>(tracks, t, first);
   Inputs<G, kStreams, kInputs> inputs;
   inputs.prepare(group, step);
+#pragma GCC unroll 2
+  for (int s = 0; s < kStreams; ++s) {
+    next.memory[s] = kCell == Cell::kLstm ? step.c[s] : const_cast<float*>(step.old_h[s]);
+    next.new_h[s] = step.new_h[s];
+  }
   Sums<kStreams, kVecs> even, odd;
   clear<kStreams, kVecs>(even);
   clear<kStreams, kVecs>(odd);
   CellWork<kCell, kBefore, kStreams> work;
   sums_and_cells<G, kLanes, kStreams, kVecs>(even, odd, group.weights + step.x_rows * G::kRow,
-                                             step.h, step.h_rows, work, before);
+                                             step.h, lanes, work, before);
   add<kStreams, kVecs>(even, odd);
   inputs.add_to(even, group, step);
 #pragma GCC unroll 2
   for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) store(next.gates[s] + v * kVec, even[s][v]);
-    next.memory[s] = kCell == Cell::kLstm ? step.c[s] : const_cast<float*>(step.old_h[s]);
-    next.new_h[s] = step.new_h[s];
   }
 }
 
