@@ -33,7 +33,10 @@ def inner_loops(body: list[Instruction]) -> list[list[str]]:
     for address, text in body:
         jump = re.match(r"j\w+\s+([0-9a-f]+)", text)
         if jump and body[0][0] <= int(jump[1], 16) < address:
-            spans.append((int(jump[1], 16), address))
+            begin = int(jump[1], 16)
+            # A jump back over a return joins code that the compiler put at the end.
+            if not any(t.startswith("ret") for a, t in body if begin <= a <= address):
+                spans.append((begin, address))
     inner = [
         (a, b)
         for a, b in spans

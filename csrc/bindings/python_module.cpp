@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
@@ -114,6 +115,33 @@ class Engine {
   WorkerPool pool_;
 };
 
+// A channel of a stream and how many samples its block has.
+struct Lane {
+  BatchStream stream;
+  std::size_t samples;
+};
+
+// Lanes of different lengths: all of them for as long as the shortest lasts, then those that go on.
+void run_lanes(const PlanView& plan, const KernelTable& kernels, std::vector<Lane> lanes) {
+  // A grid takes whole blocks; what is not recurrent gains nothing from neighbours.
+  if (plan.has_grid() || !plan.is_recurrent()) {
+    for (const Lane& lane : lanes) run_block_batch(plan, kernels, &lane.stream, 1, lane.samples);
+    return;
+  }
+  std::sort(lanes.begin(), lanes.end(),
+            [](const Lane& a, const Lane& b) { return a.samples < b.samples; });
+  std::vector<BatchStream> batch;
+  for (const Lane& lane : lanes) batch.push_back(lane.stream);
+  std::size_t done = 0;
+  for (std::size_t first = 0; first < lanes.size(); ++first) {
+    const std::size_t samples = lanes[first].samples - done;
+    if (samples == 0) continue;
+    run_block_batch(plan, kernels, batch.data() + first, batch.size() - first, samples);
+    for (BatchStream& stream : batch) stream.input += samples, stream.output += samples;
+    done += samples;
+  }
+}
+
 // The state of `channels` independent streams through one engine.
 class Stream {
  public:
@@ -139,11 +167,45 @@ class Stream {
     float* out = y.mutable_data();
     const auto samples = static_cast<std::size_t>(x.shape(1));
     for (int c = 0; c < channels_; ++c) check_block(engine_->plan(), state(c), samples);
-    py::gil_scoped_release release;
+    std::vector<BatchStream> batch;
     for (int c = 0; c < channels_; ++c, in += samples, out += samples) {
-      run_block(engine_->plan(), engine_->kernels(), state(c), in, out, samples);
+      batch.push_back({state(c), in, out});
     }
+    py::gil_scoped_release release;
+    run_block_batch(engine_->plan(), engine_->kernels(), batch.data(), batch.size(), samples);
     return y;
+  }
+
+  // The next block of each of several streams of one engine, of any lengths. Nothing is changed
+  // when one of them is refused.
+  static std::vector<Floats> process_together(const std::vector<Stream*>& streams,
+                                              const std::vector<Floats>& blocks) {
+    if (streams.empty() || streams.size() != blocks.size()) {
+      throw InputError("blocks: expected one for each stream, got " +
+                       std::to_string(blocks.size()) + " for " + std::to_string(streams.size()));
+    }
+    std::vector<Floats> outputs;
+    std::vector<Lane> lanes;
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      Stream& stream = *streams[i];
+      require_rows(blocks[i], stream.channels_);
+      const auto samples = static_cast<std::size_t>(blocks[i].shape(1));
+      if (stream.engine_ != streams[0]->engine_ ||
+          std::count(streams.begin(), streams.end(), streams[i]) > 1) {
+        throw InputError("streams: expected different streams of one player");
+      }
+      outputs.emplace_back(Floats({blocks[i].shape(0), blocks[i].shape(1)}));
+      for (int c = 0; c < stream.channels_; ++c) {
+        const std::size_t at = static_cast<std::size_t>(c) * samples;
+        check_block(stream.engine_->plan(), stream.state(c), samples);
+        lanes.push_back(
+            {{stream.state(c), blocks[i].data() + at, outputs[i].mutable_data() + at}, samples});
+      }
+    }
+    const Engine& engine = *streams[0]->engine_;
+    py::gil_scoped_release release;
+    run_lanes(engine.plan(), engine.kernels(), std::move(lanes));
+    return outputs;
   }
 
   py::bytes save() const {
@@ -245,6 +307,8 @@ PYBIND11_MODULE(_native, module) {
   py::class_<Stream>(module, "Stream")
       .def(py::init<std::shared_ptr<Engine>, int>(), py::arg("engine"), py::arg("channels"))
       .def("process", &Stream::process, py::arg("x").noconvert())
+      .def_static("process_together", &Stream::process_together, py::arg("streams"),
+                  py::arg("blocks").noconvert())
       .def("reset", &Stream::reset)
       .def("save", &Stream::save)
       .def("restore", &Stream::restore, py::arg("state"))

@@ -18,7 +18,7 @@ namespace fxfast {
 namespace {
 
 constexpr char kMagic[8] = "fxfplan";
-constexpr std::uint32_t kPlanVersion = 3;
+constexpr std::uint32_t kPlanVersion = 4;
 // A whole number of time tiles of every kernel (48 and 24 samples), small enough that what a
 // block touches of all lines stays in the second-level cache.
 constexpr std::uint32_t kBlockSamples = 192;
@@ -69,9 +69,9 @@ class Layout {
         work_floats_ = std::max(work_floats_, static_cast<std::uint64_t>(work));
       }
     } else if (kind == OpKind::kRecurrent) {
-      const auto gates = 4 * static_cast<std::uint64_t>(gate_block_floats(op.out_channels));
-      weights = (op.in_channels + outs) * gates;
-      bias = gates;
+      const int units = static_cast<int>(op.out_channels);
+      weights = static_cast<std::uint64_t>(recurrent_weight_floats(op.in_channels, units));
+      bias = 4 * static_cast<std::uint64_t>(recurrent_lanes(units));
       cell = params = static_cast<std::uint64_t>(cell_state_floats(op.out_channels));
     } else if (kind == OpKind::kFilter) {
       const FilterLayout filter(op.taps);
@@ -233,15 +233,6 @@ PlanOp sizes_of(const Op& op) {
   return out;
 }
 
-// Rows of `width` blocks of `units` values, each block padded with zeros to whole vectors.
-void pack_blocks(const std::vector<float>& values, int units, float* packed) {
-  const std::ptrdiff_t block = gate_block_floats(units);
-  for (std::size_t first = 0; first < values.size(); first += static_cast<std::size_t>(units)) {
-    std::copy_n(values.data() + first, units, packed);
-    packed += block;
-  }
-}
-
 void pack_conv_weights(const Op& op, const PlanOp& placed, float* weights) {
   const std::ptrdiff_t taps = op.taps;
   const WeightView view = {
@@ -252,9 +243,9 @@ void pack_conv_weights(const Op& op, const PlanOp& placed, float* weights) {
 void pack_op(const Op& op, const PlanOp& placed, std::byte* plan) {
   const auto floats = [&](std::uint64_t offset) { return reinterpret_cast<float*>(plan + offset); };
   if (op.kind == OpKind::kRecurrent) {
-    pack_blocks(op.weight, op.out_channels, floats(placed.weights_offset));
-    pack_blocks(op.bias, op.out_channels, floats(placed.bias_offset));
-    pack_blocks(op.params, op.out_channels, floats(placed.params_offset));
+    pack_recurrent({op.weight.data(), op.bias.data(), op.in_channels, op.out_channels, op.cell},
+                   floats(placed.weights_offset), floats(placed.bias_offset));
+    pack_recurrent_state(op.cell, op.out_channels, op.params.data(), floats(placed.params_offset));
     return;
   }
   if (op.kind == OpKind::kConv) {

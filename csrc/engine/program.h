@@ -49,7 +49,8 @@ struct Op {
   int taps = 1;      // kConv, kFilter
   int dilation = 1;  // kConv
   // kConv, kFilter: [out][in][tap], tap 0 is the oldest sample.
-  // kRecurrent: [in + out][4][out], the rows of x and then of h, the gates as in kernel_table.h.
+  // kRecurrent: [in + out][4][out], the rows of x and then of h; gates i, f, g, o of an LSTM, those
+  // of a GRU as in kernel_table.h.
   std::vector<float> weight;
   std::vector<float> bias;  // kConv, kFilter: [out], or empty; kRecurrent: [4][out]
   // activation_params(activation, out_channels) values; kRecurrent: h and c before any sound.

@@ -24,12 +24,41 @@ std::size_t segments_per_row(const PlanView& plan, std::size_t threads, std::siz
   return std::max<std::size_t>(1, std::min(wanted, samples / shortest));
 }
 
+// Rows of a recurrent plan, in groups of as many as the kernels take at once and as leave work for
+// every thread.
+void render_groups(const PlanView& plan, const KernelTable& kernels, const std::byte* settled,
+                   WorkerPool& pool, const float* input, float* output, std::size_t streams,
+                   std::size_t samples) {
+  const auto threads = static_cast<std::size_t>(pool.threads());
+  const std::size_t most =
+      std::min<std::size_t>(kMaxRecurrentStreams, (streams + threads - 1) / threads);
+  const std::size_t groups = (streams + most - 1) / most;
+  std::vector<AlignedBuffer> states;
+  for (std::size_t w = 0; w < std::min(threads, groups) * most; ++w) {
+    states.emplace_back(plan.state_bytes());
+  }
+  pool.run(static_cast<int>(groups), [&](int group, int worker) {
+    const std::size_t first = static_cast<std::size_t>(group) * most;
+    const std::size_t count = std::min(most, streams - first);
+    BatchStream batch[kMaxRecurrentStreams];
+    for (std::size_t s = 0; s < count; ++s) {
+      std::byte* state = states[static_cast<std::size_t>(worker) * most + s].data();
+      std::memcpy(state, settled, plan.state_bytes());
+      batch[s] = {state, input + (first + s) * samples, output + (first + s) * samples};
+    }
+    run_block_batch(plan, kernels, batch, count, samples);
+  });
+}
+
 }  // namespace
 
 void render_array(const PlanView& plan, const KernelTable& kernels, const std::byte* settled,
                   WorkerPool& pool, const float* input, float* output, std::size_t streams,
                   std::size_t samples) {
   if (streams == 0 || samples == 0) return;
+  if (plan.is_recurrent() && !plan.has_grid()) {
+    return render_groups(plan, kernels, settled, pool, input, output, streams, samples);
+  }
   const auto threads = static_cast<std::size_t>(pool.threads());
   const std::size_t segments = segments_per_row(plan, threads, streams, samples);
   const std::size_t segment_samples =

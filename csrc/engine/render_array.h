@@ -12,7 +12,8 @@ namespace fxfast {
 // Renders `streams` independent rows of `samples` samples, row after row, from `input` to
 // `output` (which may not overlap). Every row starts settled. Long rows are cut into segments
 // when there are fewer rows than threads; a segment starts where bits are the same and first hears
-// all that they depend on, so the result is the same to the bit.
+// all that they depend on, so the result is the same to the bit. Rows of a recurrent plan run in
+// groups.
 void render_array(const PlanView& plan, const KernelTable& kernels, const std::byte* settled,
                   WorkerPool& pool, const float* input, float* output, std::size_t streams,
                   std::size_t samples);

@@ -1,6 +1,8 @@
 #include "engine/run_block.h"
 
+#include <algorithm>
 #include <cstring>
+#include <optional>
 
 #ifdef FXFAST_X86_64
 #include <xmmintrin.h>
@@ -94,7 +96,9 @@ class Pass {
         case OpKind::kConv: conv(op); break;
         case OpKind::kActivate: activate(op); break;
         case OpKind::kCombine: combine(op); break;
-        case OpKind::kRecurrent: i += recurrent(i); continue;
+        case OpKind::kRecurrent:
+          i += recurrent(i, 1, [this](std::size_t) { return this; });
+          continue;
         case OpKind::kFilter: filter(op); break;
         case OpKind::kToLanes: kernels_.to_lanes(layout(op)); break;
         case OpKind::kFromLanes: kernels_.from_lanes(layout(op)); break;
@@ -102,6 +106,28 @@ class Pass {
       carry(op);
       ++i;
     }
+  }
+
+  // Runs the recurrent layers from operation `first` on of which each reads the one before, for
+  // `streams` passes over equal operations, pass_of(s) each; returns how many layers they are.
+  template <typename PassOf>
+  std::size_t recurrent(std::size_t first, std::size_t streams,
+                        const PassOf& pass_of) const noexcept {
+    RecurrentTask layers[kMaxRecurrentLayers];
+    RecurrentStream all[kMaxRecurrentLayers * kMaxRecurrentStreams];
+    std::size_t count = 0;
+    do {
+      const PlanOp& op = plan_.op(first + count);
+      layers[count] = recurrent_task(op);
+      for (std::size_t s = 0; s < streams; ++s) {
+        const Pass* pass = pass_of(s);
+        all[count * streams + s] = {pass->rows(op.a), pass->rows(op.output),
+                                    line_at(pass->state_, op.cell_offset)};
+      }
+      ++count;
+    } while (count < kMaxRecurrentLayers && follows(first + count));
+    kernels_.recurrent(layers, static_cast<int>(count), all, static_cast<int>(streams));
+    return count;
   }
 
  private:
@@ -175,11 +201,8 @@ class Pass {
   }
 
   RecurrentTask recurrent_task(const PlanOp& op) const noexcept {
-    return {rows(op.a),
-            rows(op.output),
-            plan_.floats(op.weights_offset),
+    return {plan_.floats(op.weights_offset),
             plan_.floats(op.bias_offset),
-            line_at(state_, op.cell_offset),
             stride(op.a),
             stride(op.output),
             static_cast<int>(op.in_channels),
@@ -193,20 +216,6 @@ class Pass {
     run(kernels_,
         {rows(op.a), rows(op.output), plan_.floats(op.weights_offset), plan_.floats(op.bias_offset),
          line_at(state_, op.cell_offset), std::int64_t{op.taps}, samples_});
-  }
-
-  // Runs the recurrent layers from operation `first` on of which each reads the one before, and
-  // returns how many they are.
-  std::size_t recurrent(std::size_t first) const noexcept {
-    constexpr std::size_t kMostTogether = 4;
-    RecurrentTask layers[kMostTogether];
-    std::size_t count = 0;
-    do {
-      layers[count] = recurrent_task(plan_.op(first + count));
-      ++count;
-    } while (count < kMostTogether && follows(first + count));
-    kernels_.recurrent(layers, static_cast<int>(count));
-    return count;
   }
 
   // Whether operation `i` is a recurrent layer over all that the operation before it writes.
@@ -233,20 +242,56 @@ void copy_in(float* values, const float* input, std::uint32_t samples,
   std::memset(values + samples, 0, (wanted - samples) * sizeof(float));
 }
 
-void run_piece(const PlanView& plan, const KernelTable& kernels, std::byte* state,
-               const float* input, float* output, std::uint32_t samples) noexcept {
-  const PlanHeader& header = plan.header();
+Pass start_piece(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+                 const float* input, std::uint32_t samples) noexcept {
   auto* state_header = reinterpret_cast<StateHeader*>(state);
-  if (state_header->position + samples > header.stretch_samples) {
+  if (state_header->position + samples > plan.header().stretch_samples) {
     move_history_back(plan, state, 0, state_header->position);
     state_header->position = 0;
   }
   const Pass pass(plan, kernels, state, state_header->position, 0, samples);
   copy_in(pass.rows({0, 0}), input, samples, samples);
-  pass.run(0, plan.op_count());
-  const float* result = pass.rows({header.output_line, 0});
+  return pass;
+}
+
+void end_piece(const PlanView& plan, const Pass& pass, std::byte* state, float* output,
+               std::uint32_t samples) noexcept {
+  const float* result = pass.rows({plan.header().output_line, 0});
   if (output != nullptr) std::memcpy(output, result, samples * sizeof(float));
-  state_header->position += samples;
+  reinterpret_cast<StateHeader*>(state)->position += samples;
+}
+
+void run_piece(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+               const float* input, float* output, std::uint32_t samples) noexcept {
+  const Pass pass = start_piece(plan, kernels, state, input, samples);
+  pass.run(0, plan.op_count());
+  end_piece(plan, pass, state, output, samples);
+}
+
+// One piece of up to kMaxRecurrentStreams streams, `done` samples into their blocks: recurrent
+// layers for all streams at once, what is between them stream by stream.
+void run_pieces(const PlanView& plan, const KernelTable& kernels, const BatchStream* streams,
+                std::size_t count, std::size_t done, std::uint32_t samples) noexcept {
+  std::optional<Pass> passes[kMaxRecurrentStreams];
+  for (std::size_t s = 0; s < count; ++s) {
+    passes[s].emplace(
+        start_piece(plan, kernels, streams[s].state, streams[s].input + done, samples));
+  }
+  const auto is_recurrent = [&](std::size_t i) {
+    return plan.op(i).kind == static_cast<std::uint32_t>(OpKind::kRecurrent);
+  };
+  for (std::size_t first = 0; first < plan.op_count();) {
+    std::size_t end = first;
+    while (end < plan.op_count() && !is_recurrent(end)) ++end;
+    for (std::size_t s = 0; s < count; ++s) passes[s]->run(first, end);
+    first = end;
+    if (end < plan.op_count()) {
+      first += passes[0]->recurrent(end, count, [&](std::size_t s) { return &*passes[s]; });
+    }
+  }
+  for (std::size_t s = 0; s < count; ++s) {
+    end_piece(plan, *passes[s], streams[s].state, streams[s].output + done, samples);
+  }
 }
 
 // The operations of one group over a whole grid, step by step. Returns the position of its lines
@@ -304,6 +349,25 @@ void run_block(const PlanView& plan, const KernelTable& kernels, std::byte* stat
     if (input != nullptr) input += n;
     if (output != nullptr) output += n;
     samples -= n;
+  }
+}
+
+void run_block_batch(const PlanView& plan, const KernelTable& kernels, const BatchStream* streams,
+                     std::size_t count, std::size_t samples) noexcept {
+  if (count == 1 || !plan.is_recurrent() || plan.has_grid()) {
+    for (std::size_t s = 0; s < count; ++s) {
+      run_block(plan, kernels, streams[s].state, streams[s].input, streams[s].output, samples);
+    }
+    return;
+  }
+  const FlushDenormals flush;
+  const std::size_t most = plan.header().block_samples;
+  for (std::size_t first = 0; first < count; first += kMaxRecurrentStreams) {
+    const std::size_t together = std::min<std::size_t>(kMaxRecurrentStreams, count - first);
+    for (std::size_t done = 0; done < samples; done += most) {
+      run_pieces(plan, kernels, streams + first, together, done,
+                 static_cast<std::uint32_t>(std::min(most, samples - done)));
+    }
   }
 }
 

@@ -19,4 +19,16 @@ namespace fxfast {
 void run_block(const PlanView& plan, const KernelTable& kernels, std::byte* state,
                const float* input, float* output, std::size_t samples) noexcept;
 
+// One of several streams that run side by side: its state, and a block in and out.
+struct BatchStream {
+  std::byte* state;
+  const float* input;
+  float* output;
+};
+
+// run_block for `count` streams of one plan, with blocks of equal length: the same bits, and much
+// less time where layers are recurrent, because those work on many streams at once.
+void run_block_batch(const PlanView& plan, const KernelTable& kernels, const BatchStream* streams,
+                     std::size_t count, std::size_t samples) noexcept;
+
 }  // namespace fxfast

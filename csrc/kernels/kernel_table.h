@@ -106,27 +106,44 @@ struct CombineTask {
   Combine combine;
 };
 
-// Recurrent layers. Both cells take one product of a matrix with (x, h) a sample, of four gates in
-// blocks of gate_block_floats(units) columns, zero where a block is wider than the layer:
-//   kLstm  i, f, g, o:  c = sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c)
+// Recurrent layers. Both cells take one product of a matrix with (x, h) a sample, of four gates:
+//   kLstm  i, g, f, o:  c = sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c)
 //   kGru   r, z, nx, nh:  n = tanh(nx + sigmoid(r) nh);  h = (1 - sigmoid(z)) n + sigmoid(z) h
 // with nx the part of n that reads x and nh the part that reads h.
+//
+// Units stand in blocks of kUnitBlock, the last one half as wide where that is enough; what is
+// wider than the layer is zero. Weights: block by block the rows of each x and then of each h (as
+// many as there are lanes), a row holding the four gates of the block's units one after the other;
+// biases the same with one row. All of it is in the domain of exp2: the gates under a sigmoid are
+// multiplied by 1 / ln2, those under a tanh by 2 / ln2, and so is the c of an LSTM in its state.
+//
+// The order of sums is the same in every kernel and for every number of streams, so that a
+// stream's bits do not depend on its neighbours: rows in runs of kRecurrentRun, the even and the
+// odd rows of a run each in one chain of fused multiply-adds from zero, run = even + odd, the runs
+// added in order; gate = sum over h + (sum over x + bias), where one x is added to the bias
+// directly.
 enum class Cell : std::uint32_t { kLstm = 0, kGru = 1 };
 constexpr std::uint32_t kCellCount = 2;
+constexpr int kUnitBlock = kMaxVectorFloats;
+constexpr int kRecurrentRun = 64;
+constexpr int recurrent_lanes(int units) {
+  constexpr int half = kUnitBlock / 2;
+  return (units + half - 1) / half * half;
+}
 constexpr std::ptrdiff_t gate_block_floats(std::ptrdiff_t units) {
   return (units + kMaxVectorFloats - 1) / kMaxVectorFloats * kMaxVectorFloats;
 }
-// Floats of a layer's state: h, c and room for the next h, a block each.
+constexpr std::ptrdiff_t recurrent_weight_floats(std::ptrdiff_t in_channels, int units) {
+  return (in_channels + recurrent_lanes(units)) * 4 * recurrent_lanes(units);
+}
+// Floats of a layer's state: h, c and room for the next h, gate_block_floats(units) each.
 constexpr std::ptrdiff_t cell_state_floats(std::ptrdiff_t units) {
   return 3 * gate_block_floats(units);
 }
 
 struct RecurrentTask {
-  const float* input;    // in_channels rows
-  float* output;         // units rows: h of every sample
-  const float* weights;  // in_channels + units rows of four blocks: of each x, then of each h
-  const float* bias;     // four blocks
-  float* state;          // cell_state_floats(units)
+  const float* weights;
+  const float* bias;
   std::ptrdiff_t input_stride;
   std::ptrdiff_t output_stride;
   int in_channels;
@@ -134,6 +151,16 @@ struct RecurrentTask {
   int samples;
   Cell cell;
 };
+
+// One stream of a layer: in_channels rows in, units rows out (h of every sample, with the slack of
+// ConvTask), cell_state_floats(units) of state.
+struct RecurrentStream {
+  const float* input;
+  float* output;
+  float* state;
+};
+constexpr int kMaxRecurrentStreams = 32;
+constexpr int kMaxRecurrentLayers = 4;
 
 // The gradient of a convolution for its weights, over stretches of time:
 //   grad[o * grad_stride + i * taps + k] +=
@@ -329,9 +356,12 @@ struct KernelTable {
   void (*conv)(const ConvTask& task) noexcept;
   void (*activate)(const ActivateTask& task) noexcept;
   void (*combine)(const CombineTask& task) noexcept;
-  // Layers of which each reads the output of the one before, of equal `samples`; any split into
-  // calls gives the same bits.
-  void (*recurrent)(const RecurrentTask* layers, int count) noexcept;
+  // `count` layers, up to kMaxRecurrentLayers, of which each reads the output of the one before,
+  // all of equal `samples`, for up to kMaxRecurrentStreams streams: that of layer l and stream s
+  // is streams[l * stream_count + s]. Any split into calls and any grouping of streams gives the
+  // same bits.
+  void (*recurrent)(const RecurrentTask* layers, int count, const RecurrentStream* streams,
+                    int stream_count) noexcept;
   void (*conv_weight_grad)(const WeightGradTask& task) noexcept;
   // Runs `rounds` rounds of independent multiply-adds in registers; returns how many
   // floating-point operations that were (a multiply-add counts two). For measuring the peak.

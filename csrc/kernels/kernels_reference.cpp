@@ -105,49 +105,58 @@ void conv(const ConvTask& task) noexcept {
   }
 }
 
-// One gate of one unit before its function, in double.
-double gate_sum(const RecurrentTask& task, int t, int gate, int unit) {
-  const std::ptrdiff_t block = gate_block_floats(task.units);
-  const std::ptrdiff_t column = gate * block + unit;
-  auto sum = static_cast<double>(task.bias[column]);
-  for (int i = 0; i < task.in_channels; ++i) {
-    sum += static_cast<double>(task.weights[i * 4 * block + column]) *
-           static_cast<double>(task.input[i * task.input_stride + t]);
+// One gate of one unit before its function, in double, in the domain of exp2.
+double gate_sum(const RecurrentTask& task, const RecurrentStream& stream, int t, int gate,
+                int unit) {
+  const int lanes = recurrent_lanes(task.units), first = unit / kUnitBlock * kUnitBlock;
+  const int width = std::min(kUnitBlock, lanes - first);
+  const int column = gate * width + unit - first;
+  const float* w = task.weights + std::ptrdiff_t{4} * first * (task.in_channels + lanes) + column;
+  auto sum = static_cast<double>(task.bias[4 * first + column]);
+  for (int i = 0; i < task.in_channels; ++i, w += 4 * width) {
+    sum += static_cast<double>(*w) * static_cast<double>(stream.input[i * task.input_stride + t]);
   }
-  for (int j = 0; j < task.units; ++j) {
-    sum += static_cast<double>(task.weights[(task.in_channels + j) * 4 * block + column]) *
-           static_cast<double>(task.state[j]);
+  for (int j = 0; j < task.units; ++j, w += 4 * width) {
+    sum += static_cast<double>(*w) * static_cast<double>(stream.state[j]);
   }
   return sum;
 }
 
-void recurrent_layer(const RecurrentTask& task) noexcept {
+void recurrent_layer(const RecurrentTask& task, const RecurrentStream& stream) noexcept {
   const std::ptrdiff_t block = gate_block_floats(task.units);
-  float* c = task.state + block;
-  float* next = task.state + 2 * block;
-  const auto sigmoid = [](double x) { return 1.0 / (1.0 + std::exp(-x)); };
+  float* c = stream.state + block;
+  float* next = stream.state + 2 * block;
+  constexpr double kTanhScale = 2.885390081777926815;  // 2 / ln2
+  const auto sigmoid = [](double x) { return 1.0 / (1.0 + std::exp2(-x)); };
+  const auto tanh = [](double x) { return std::tanh(x / kTanhScale); };
   for (int t = 0; t < task.samples; ++t) {
     for (int u = 0; u < task.units; ++u) {
-      const double g0 = gate_sum(task, t, 0, u), g1 = gate_sum(task, t, 1, u);
-      const double g2 = gate_sum(task, t, 2, u), g3 = gate_sum(task, t, 3, u);
+      double g[4];
+      for (int gate = 0; gate < 4; ++gate) g[gate] = gate_sum(task, stream, t, gate, u);
       if (task.cell == Cell::kLstm) {
-        const double cell = sigmoid(g1) * static_cast<double>(c[u]) + sigmoid(g0) * std::tanh(g2);
+        const double cell =
+            sigmoid(g[2]) * static_cast<double>(c[u]) + sigmoid(g[0]) * tanh(g[1]) * kTanhScale;
         c[u] = static_cast<float>(cell);
-        next[u] = static_cast<float>(sigmoid(g3) * std::tanh(cell));
+        next[u] = static_cast<float>(sigmoid(g[3]) * tanh(cell));
       } else {
-        const double z = sigmoid(g1), n = std::tanh(g2 + sigmoid(g0) * g3);
-        next[u] = static_cast<float>((1.0 - z) * n + z * static_cast<double>(task.state[u]));
+        const double z = sigmoid(g[1]), n = tanh(g[2] + sigmoid(g[0]) * g[3]);
+        next[u] = static_cast<float>((1.0 - z) * n + z * static_cast<double>(stream.state[u]));
       }
     }
     for (int u = 0; u < task.units; ++u) {
-      task.state[u] = next[u];
-      task.output[u * task.output_stride + t] = next[u];
+      stream.state[u] = next[u];
+      stream.output[u * task.output_stride + t] = next[u];
     }
   }
 }
 
-void recurrent(const RecurrentTask* layers, int count) noexcept {
-  for (int l = 0; l < count; ++l) recurrent_layer(layers[l]);
+void recurrent(const RecurrentTask* layers, int count, const RecurrentStream* streams,
+               int stream_count) noexcept {
+  for (int l = 0; l < count; ++l) {
+    for (int s = 0; s < stream_count; ++s) {
+      recurrent_layer(layers[l], streams[l * stream_count + s]);
+    }
+  }
 }
 
 void weight_grad(const WeightGradTask& task) noexcept {

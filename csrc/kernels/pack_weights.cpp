@@ -24,4 +24,52 @@ void pack_weights(const WeightView& view, float* packed) {
   }
 }
 
+namespace {
+
+constexpr double kSigmoidScale = 1.442695040888963407;  // 1 / ln2
+constexpr double kTanhScale = 2.885390081777926815;     // 2 / ln2
+
+// Which plain gate stands at each place, and its scale.
+struct PackedGate {
+  int gate;
+  double scale;
+};
+constexpr PackedGate kGates[kCellCount][4] = {
+    {{0, kSigmoidScale}, {2, kTanhScale}, {1, kSigmoidScale}, {3, kSigmoidScale}},
+    {{0, kSigmoidScale}, {1, kSigmoidScale}, {2, kTanhScale}, {3, kTanhScale}}};
+
+}  // namespace
+
+void pack_recurrent(const RecurrentView& view, float* weights, float* bias) {
+  const int lanes = recurrent_lanes(view.units), rows = view.in_channels + view.units;
+  for (int first = 0; first < lanes; first += kUnitBlock) {
+    const int width = std::min(kUnitBlock, lanes - first);
+    const int units = std::min(width, view.units - first);
+    const auto pack_row = [&](const float* plain, float* packed) {
+      for (const PackedGate& from : kGates[static_cast<int>(view.cell)]) {
+        const float* values = plain + from.gate * view.units + first;
+        for (int u = 0; u < units; ++u) {
+          packed[u] = static_cast<float>(from.scale * static_cast<double>(values[u]));
+        }
+        packed += width;
+      }
+    };
+    float* block = weights + std::ptrdiff_t{4} * first * (view.in_channels + lanes);
+    for (int j = 0; j < rows; ++j) {
+      pack_row(view.weights + std::ptrdiff_t{4} * view.units * j,
+               block + std::ptrdiff_t{4} * width * j);
+    }
+    pack_row(view.bias, bias + std::ptrdiff_t{4} * first);
+  }
+}
+
+void pack_recurrent_state(Cell cell, int units, const float* h_and_c, float* state) {
+  std::copy_n(h_and_c, units, state);
+  float* c = state + gate_block_floats(units);
+  for (int u = 0; u < units; ++u) {
+    const auto value = static_cast<double>(h_and_c[units + u]);
+    c[u] = static_cast<float>(cell == Cell::kLstm ? kTanhScale * value : value);
+  }
+}
+
 }  // namespace fxfast

@@ -1,89 +1,444 @@
-// Recurrent layers, one stream, compiled per instruction set after kernels_body.inl and under the
-// same rules. A vector holds consecutive units of one gate; weights are streamed row by row, x and
-// h are broadcast. The state is read and written in whole vectors: its blocks are padded.
+// Recurrent layers, compiled per instruction set after kernels_body.inl and under the same rules.
 
 namespace FXFAST_ISA_NAMESPACE {
 
-// Sums over h run in this many chains, so that they do not wait for each other.
-constexpr int kChains = FXFAST_VECTOR_REGISTERS >= 32 ? 4 : 2;
+#include "kernels/recurrent_cell.inl"
+#include "kernels/recurrent_sums.inl"
 
-static FXFAST_INLINE void add_row(Vec (&sums)[4], const float* w, std::ptrdiff_t block, float x) {
-  const Vec value = broadcast(x);
-#pragma GCC unroll 4
-  for (int g = 0; g < 4; ++g) sums[g] += load(w + g * block) * value;
-}
+// How many samples of h a narrow layer keeps before they go to the output, and its most lanes.
+constexpr int kHistory = kVec < 8 ? 8 : kVec;
+constexpr int kNarrowLanes = 64;
+// Streams that a call works on side by side: as many as keep the processor busy.
+constexpr int kMostTracks = 8;
 
-// The four gates of kVec units from unit `first` on.
-static FXFAST_INLINE void gate_sums(const RecurrentTask& task, int t, int first, Vec (&gates)[4]) {
-  const std::ptrdiff_t block = gate_block_floats(task.units);
-  Vec sums[kChains][4] = {};
-  const float* w = task.weights + first;
-  for (int i = 0; i < task.in_channels; ++i, w += 4 * block) {
-    add_row(sums[0], w, block, task.input[i * task.input_stride + t]);
+// One layer of one stream over the samples of a call. The last kHistory samples of h of a narrow
+// layer stand here, sample by sample, before they go to the rows of the output together; a wide
+// one has h and the next h in its state.
+struct Track {
+  const RecurrentTask* task;
+  RecurrentStream stream;
+  const Track* before;  // the layer whose h this one reads, or nullptr
+  int lanes;
+  int delay;  // samples that it works behind the first layer
+  alignas(64) float history[(kHistory + 1) * kNarrowLanes];
+
+  bool is_wide() const { return lanes > kNarrowLanes; }
+  float* old_h(int t) {
+    if (is_wide()) return stream.state + (t & 1) * 2 * gate_block_floats(task->units);
+    return history + (t & (kHistory - 1)) * kNarrowLanes;
   }
-  const float* h = task.state;
-  int j = 0;
-  for (; j + kChains <= task.units; j += kChains) {
+  float* new_h(int t) {
+    return is_wide() ? old_h(t + 1) : history + ((t & (kHistory - 1)) + 1) * kNarrowLanes;
+  }
+  const float* h_after(int t) const { return history + ((t & (kHistory - 1)) + 1) * kNarrowLanes; }
+};
+
+#if FXFAST_VECTOR_FLOATS == 16
+#define FXFAST_MIX(a, b, n)                                                                    \
+  __builtin_shufflevector(a, b, n, 16 + n, n + 1, 17 + n, n + 2, 18 + n, n + 3, 19 + n, n + 4, \
+                          20 + n, n + 5, 21 + n, n + 6, 22 + n, n + 7, 23 + n)
+#elif FXFAST_VECTOR_FLOATS == 8
+#define FXFAST_MIX(a, b, n) \
+  __builtin_shufflevector(a, b, n, 8 + n, n + 1, 9 + n, n + 2, 10 + n, n + 3, 11 + n)
+#else
+#define FXFAST_MIX(a, b, n) __builtin_shufflevector(a, b, n, 4 + n, n + 1, 5 + n)
+#endif
+
+// kVec samples of kVec units, from rows of samples to rows of units: every pass mixes the first
+// half of the vectors with the second.
+static FXFAST_INLINE void transpose(Vec (&v)[kVec]) {
 #pragma GCC unroll 4
-    for (int chain = 0; chain < kChains; ++chain, w += 4 * block) {
-      add_row(sums[chain], w, block, h[j + chain]);
+  for (int width = 1; width < kVec; width *= 2) {
+    Vec mixed[kVec];
+#pragma GCC unroll 8
+    for (int i = 0; i < kVec / 2; ++i) {
+      mixed[2 * i] = FXFAST_MIX(v[i], v[i + kVec / 2], 0);
+      mixed[2 * i + 1] = FXFAST_MIX(v[i], v[i + kVec / 2], kVec / 2);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kVec; ++i) v[i] = mixed[i];
+  }
+}
+#undef FXFAST_MIX
+
+// The samples of `history` (rows of kNarrowLanes units) into rows of the output; what lies after
+// the last sample has no meaning there.
+static void store_history(const float* history, const RecurrentTask& task, float* output) {
+  for (int u = 0; u < task.units; u += kVec) {
+    const int units = task.units - u < kVec ? task.units - u : kVec;
+    for (int t = 0; t < kHistory; t += kVec) {
+      Vec v[kVec];
+#pragma GCC unroll 16
+      for (int i = 0; i < kVec; ++i) v[i] = load(history + (t + i) * kNarrowLanes + u);
+      transpose(v);
+      float* y = output + u * task.output_stride + t;
+#pragma GCC unroll 16
+      for (int i = 0; i < kVec; ++i) {
+        if (i < units) store(y + i * task.output_stride, v[i]);
+      }
     }
   }
-  for (; j < task.units; ++j, w += 4 * block) add_row(sums[0], w, block, h[j]);
+}
+
+static void copy_lanes(const float* from, float* to, int lanes) {
+  for (int u = 0; u < lanes; u += kUnitBlock / 2) {
+    __builtin_memcpy(to + u, from + u, kUnitBlock / 2 * sizeof(float));
+  }
+}
+
+// The history up to sample t goes to the output, and the last h before the next sample.
+__attribute__((noinline)) void end_history(Track& track, int t) {
+  const RecurrentTask& task = *track.task;
+  store_history(track.history + kNarrowLanes, task, track.stream.output + t - t % kHistory);
+  copy_lanes(track.new_h(t), track.history, track.lanes);
+  if (t + 1 == task.samples) copy_lanes(track.new_h(t), track.stream.state, track.lanes);
+}
+
+// After sample t of a layer: h goes to the output.
+static FXFAST_INLINE void end_sample(Track& track, int t) {
+  const RecurrentTask& task = *track.task;
+  const bool is_last = t + 1 == task.samples;
+  if (!track.is_wide()) {
+    if (is_last || (t & (kHistory - 1)) == kHistory - 1) end_history(track, t);
+    return;
+  }
+  const float* h = track.new_h(t);
+  for (int u = 0; u < task.units; ++u) track.stream.output[u * task.output_stride + t] = h[u];
+  if (is_last && h != track.stream.state) copy_lanes(h, track.stream.state, track.lanes);
+}
+
+// What the streams of one layer read and write at sample t, from unit `first` on.
+template <int kStreams, int kInputs>
+static FXFAST_INLINE Step<kStreams, kInputs> step_of(Track* tracks, int t, int first) {
+  const RecurrentTask& task = *tracks[0].task;
+  const Track* before = tracks[0].before;
+  Step<kStreams, kInputs> step;
+  step.x_rows = kInputs > 0 ? kInputs : task.in_channels;
+  step.h_rows = tracks[0].lanes;
+  step.x_step = before != nullptr ? 1 : task.input_stride;
+#pragma GCC unroll 2
+  for (int s = 0; s < kStreams; ++s) {
+    Track& track = tracks[s];
+    step.x[s] = before != nullptr ? before->h_after(t) : track.stream.input + t;
+    step.h[s] = track.old_h(t);
+    step.old_h[s] = step.h[s] + first;
+    step.new_h[s] = track.new_h(t) + first;
+    step.c[s] = track.stream.state + gate_block_floats(task.units) + first;
+  }
+  return step;
+}
+
+template <int kWidth, int kVecs>
+static FXFAST_INLINE Group<kWidth, kVecs> group_of(const RecurrentTask& task, int lanes,
+                                                   int first) {
+  const std::ptrdiff_t rows = task.in_channels + lanes;
+  return {task.weights + 4 * first * rows, task.bias + 4 * first};
+}
+
+template <int kStreams, int kInputs>
+static FXFAST_INLINE void advance(Step<kStreams, kInputs>& step, int units) {
+#pragma GCC unroll 2
+  for (int s = 0; s < kStreams; ++s) {
+    step.old_h[s] += units, step.new_h[s] += units, step.c[s] += units;
+  }
+}
+
+// One block of a layer, vector by vector; `step` goes on by its units.
+template <Cell kCell, int kLanes, int kWidth, int kStreams, int kInputs>
+static FXFAST_INLINE void block_step(const RecurrentTask& task, int lanes, int first,
+                                     Step<kStreams, kInputs>& step) {
+  constexpr int kUnits = kWidth < kVec ? kWidth : kVec;
+  auto group = group_of < kWidth, kWidth<kVec ? 2 : 4>(task, lanes, first);
 #pragma GCC unroll 4
-  for (int g = 0; g < 4; ++g) {
-    if (kChains == 4) sums[2][g] += sums[3][g], sums[0][g] += sums[2][g];
-    gates[g] = sums[0][g] + sums[1][g] + load(task.bias + g * block + first);
+  for (int unit = 0; unit < kWidth; unit += kUnits) {
+    group_step<kCell, kLanes>(group, step);
+    group.weights += kUnits, group.bias += kUnits;
+    advance(step, kUnits);
   }
 }
 
-template <Cell kCell>
-static FXFAST_INLINE Vec next_h(const Vec (&gates)[4], float* c, Vec h) {
-  if constexpr (kCell == Cell::kLstm) {
-    const Vec cell = sigmoid_of(gates[1]) * load(c) + sigmoid_of(gates[0]) * tanh_of(gates[2]);
-    store(c, cell);
-    return sigmoid_of(gates[3]) * tanh_of(cell);
+#if FXFAST_VECTOR_FLOATS == 16
+// kBlocks whole blocks of one stream and, with kHalf, half a block after them, together: each
+// broadcast of h serves all of them. At most kRecurrentRun rows; kRows where known, or 0.
+template <Cell kCell, int kBlocks, int kHalf, int kRows, int kInputs>
+static FXFAST_INLINE void joint_step(const RecurrentTask& task, int lanes, int first,
+                                     Step<1, kInputs>& step) {
+  typedef Group<kUnitBlock, 4> Whole;
+  typedef Group<kUnitBlock / 2, 2> Half;
+  constexpr int kAll = 4 * kBlocks + 2 * kHalf;
+  const int half = first + kBlocks * kUnitBlock;
+  Inputs<Whole, 1, kInputs> inputs[kBlocks];
+  Inputs<Half, 1, kInputs> half_inputs;
+  for (int b = 0; b < kBlocks; ++b) {
+    inputs[b].prepare(group_of<kUnitBlock, 4>(task, lanes, first + b * kUnitBlock), step);
+  }
+  if (kHalf) half_inputs.prepare(group_of<kUnitBlock / 2, 2>(task, lanes, half), step);
+  const float* weights[kBlocks + 1];
+#pragma GCC unroll 4
+  for (int b = 0; b <= kBlocks; ++b) {
+    const int row = b < kBlocks ? Whole::kRow : Half::kRow;
+    weights[b] = group_of<kUnitBlock, 4>(task, lanes, first + b * kUnitBlock).weights +
+                 (std::ptrdiff_t)task.in_channels * row;
+  }
+  const float* h = step.h[0];
+  Vec sums[kAll], odd[kAll];
+#pragma GCC unroll 12
+  for (int v = 0; v < kAll; ++v) sums[v] = odd[v] = Vec{};
+  const auto add_row = [&](Vec(&chain)[kAll], int j) __attribute__((always_inline)) {
+    const Vec value = broadcast(h[j]);
+#pragma GCC unroll 12
+    for (int v = 0; v < kAll; ++v) {
+      const int row = v < 4 * kBlocks ? Whole::kRow : Half::kRow;
+      chain[v] += load(weights[v / 4] + (std::ptrdiff_t)j * row + v % 4 * kVec) * value;
+    }
+  };
+  if constexpr (kRows > 0) {
+#pragma GCC unroll 32
+    for (int j = 0; j < kRows; j += 2) {
+      add_row(sums, j);
+      add_row(odd, j + 1);
+    }
   } else {
-    const Vec z = sigmoid_of(gates[1]);
-    const Vec n = tanh_of(gates[2] + sigmoid_of(gates[0]) * gates[3]);
-    return (1.0f - z) * n + z * h;
+    for (int j = 0; j < lanes; j += 2) {
+      add_row(sums, j);
+      add_row(odd, j + 1);
+    }
+  }
+#pragma GCC unroll 12
+  for (int v = 0; v < kAll; ++v) sums[v] += odd[v];
+#pragma GCC unroll 4
+  for (int b = 0; b < kBlocks; ++b) {
+    Sums<1, 4> gates;
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) gates[0][v] = sums[4 * b + v];
+    inputs[b].add_to(gates, group_of<kUnitBlock, 4>(task, lanes, first + b * kUnitBlock), step);
+    cells<kCell, 4>(gates[0], step.old_h[0], step.c[0], step.new_h[0]);
+    advance(step, kUnitBlock);
+  }
+  if constexpr (kHalf) {
+    Sums<1, 2> gates = {{sums[4 * kBlocks], sums[4 * kBlocks + 1]}};
+    half_inputs.add_to(gates, group_of<kUnitBlock / 2, 2>(task, lanes, half), step);
+    cells<kCell, 2>(gates[0], step.old_h[0], step.c[0], step.new_h[0]);
   }
 }
+#endif
 
-// One sample of one layer.
-template <Cell kCell>
-static FXFAST_INLINE void step(const RecurrentTask& task, int t) {
-  const std::ptrdiff_t block = gate_block_floats(task.units);
-  float* h = task.state;
-  float* c = task.state + block;
-  // All gates read the old h: only a layer of one vector may write the new one in its place.
-  const bool in_place = task.units <= kVec;
-  float* next = in_place ? h : task.state + 2 * block;
-  for (int first = 0; first < task.units; first += kVec) {
-    Vec gates[4];
-    gate_sums(task, t, first, gates);
-    store(next + first, next_h<kCell>(gates, c + first, load(h + first)));
+// The blocks of a layer whose lanes are known.
+template <Cell kCell, int kLanes, int kStreams, int kInputs>
+static FXFAST_INLINE void known_step(const RecurrentTask& task, Step<kStreams, kInputs>& step) {
+#if FXFAST_VECTOR_FLOATS == 16
+  if constexpr (kLanes > kUnitBlock) {
+    return joint_step<kCell, kLanes / kUnitBlock, kLanes % kUnitBlock != 0, kLanes>(task, kLanes, 0,
+                                                                                    step);
   }
-  for (int j = 0; j < task.units; ++j) task.output[j * task.output_stride + t] = next[j];
-  if (in_place) return;
-  for (int first = 0; first < task.units; first += kVec) store(h + first, load(next + first));
+#endif
+  constexpr int kWidth = kLanes < kUnitBlock ? kLanes : kUnitBlock;
+  block_step<kCell, kLanes, kWidth>(task, kLanes, 0, step);
 }
 
-// A layer waits for its own last sample most of the time; so each layer works one sample behind
-// the one before it, and the processor overlaps their waiting.
-void recurrent(const RecurrentTask* layers, int count) noexcept {
-  const int samples = layers[0].samples;
-  for (int now = 0; now < samples + count - 1; ++now) {
-    for (int l = 0; l < count; ++l) {
-      const int t = now - l;
-      if (t < 0 || t >= samples) continue;
-      // A copy: nothing that is stored can change it, so its fields stay in registers.
-      const RecurrentTask layer = layers[l];
-      if (layer.cell == Cell::kLstm) {
-        step<Cell::kLstm>(layer, t);
-      } else {
-        step<Cell::kGru>(layer, t);
+template <Cell kCell, int kWidth, int kStreams, int kInputs>
+__attribute__((noinline)) void any_block_step(const RecurrentTask& task, int lanes, int first,
+                                              Step<kStreams, kInputs>& step) {
+  block_step<kCell, 0, kWidth>(task, lanes, first, step);
+}
+
+template <Cell kCell, int kStreams, int kInputs>
+static FXFAST_INLINE void any_blocks_step(const RecurrentTask& task, Step<kStreams, kInputs>& step,
+                                          int lanes) {
+  int first = 0;
+#if FXFAST_VECTOR_FLOATS == 16
+  if constexpr (kStreams == 1) {
+    for (; lanes <= kRecurrentRun && lanes - first >= 2 * kUnitBlock; first += 2 * kUnitBlock) {
+      joint_step<kCell, 2, 0, 0>(task, lanes, first, step);
+    }
+  }
+#endif
+  for (; lanes - first >= kUnitBlock; first += kUnitBlock) {
+    any_block_step<kCell, kUnitBlock>(task, lanes, first, step);
+  }
+  if (first < lanes) any_block_step<kCell, kUnitBlock / 2>(task, lanes, first, step);
+}
+
+// One sample of a layer of kStreams streams. kLanes where it is known, or 0.
+template <Cell kCell, int kLanes, int kStreams, int kInputs>
+__attribute__((noinline)) void layer_step(Track* tracks, int t) {
+  Step<kStreams, kInputs> step = step_of<kStreams, kInputs>(tracks, t, 0);
+  if constexpr (kLanes > 0) {
+    known_step<kCell, kLanes, kStreams>(*tracks[0].task, step);
+  } else {
+    any_blocks_step<kCell, kStreams>(*tracks[0].task, step, tracks[0].lanes);
+  }
+  for (int s = 0; s < kStreams; ++s) end_sample(tracks[s], t);
+}
+
+template <Cell kCell, int kLanes>
+static FXFAST_INLINE void known_layer_step(Track* track, int t) {
+  const int inputs = track->task->in_channels;
+  if (inputs == 1) return layer_step<kCell, kLanes, 1, 1>(track, t);
+  if (inputs == kLanes) return layer_step<kCell, kLanes, 1, kLanes>(track, t);
+  layer_step<kCell, kLanes, 1, 0>(track, t);
+}
+
+template <Cell kCell, int kStreams>
+static FXFAST_INLINE void any_step(Track* tracks, int t) {
+  if constexpr (kStreams == 1) {
+    if (tracks[0].lanes == 8) return known_layer_step<kCell, 8>(tracks, t);
+    if (tracks[0].lanes == 16) return known_layer_step<kCell, 16>(tracks, t);
+#if FXFAST_VECTOR_FLOATS == 16
+    if (tracks[0].task->in_channels == 1) {
+      if (tracks[0].lanes == 24) return layer_step<kCell, 24, 1, 1>(tracks, t);
+      if (tracks[0].lanes == 32) return layer_step<kCell, 32, 1, 1>(tracks, t);
+      if (tracks[0].lanes == 40) return layer_step<kCell, 40, 1, 1>(tracks, t);
+    }
+#endif
+  }
+  layer_step<kCell, 0, kStreams, 0>(tracks, t);
+}
+
+static void start(Track& track, const RecurrentTask& task, const RecurrentStream& stream) {
+  track.task = &task;
+  track.stream = stream;
+  track.before = nullptr;
+  track.lanes = recurrent_lanes(task.units);
+  track.delay = 0;
+  if (track.is_wide()) return;
+  copy_lanes(stream.state, track.history, track.lanes);
+}
+
+// The processor overlaps the waiting of the tracks: streams, or layers that work each one sample
+// behind the one before.
+static void run_tracks(Track* tracks, int count) {
+  const int samples = tracks[0].task->samples, delay = tracks[count - 1].delay;
+  // Their accumulators take half of 32 registers.
+  const bool in_pairs = kVec == kUnitBlock && delay == 0 && tracks[0].lanes > 16;
+  for (int now = 0; now < samples + delay; ++now) {
+    for (int k = 0; k < count;) {
+      const int t = now - tracks[k].delay;
+      const int streams = in_pairs && k + 1 < count ? 2 : 1;
+      if (t >= 0 && t < samples) {
+        const bool is_lstm = tracks[k].task->cell == Cell::kLstm;
+        if (kVec < kUnitBlock || streams == 1) {
+          is_lstm ? any_step<Cell::kLstm, 1>(tracks + k, t)
+                  : any_step<Cell::kGru, 1>(tracks + k, t);
+        } else {
+          constexpr int kPair = kVec < kUnitBlock ? 1 : 2;
+          is_lstm ? any_step<Cell::kLstm, kPair>(tracks + k, t)
+                  : any_step<Cell::kGru, kPair>(tracks + k, t);
+        }
       }
+      k += streams;
+    }
+  }
+}
+
+#if FXFAST_VECTOR_FLOATS == 16
+#include "kernels/recurrent_many.inl"
+
+// Streams in turn, kStreams at once, block by block.
+template <Cell kCell, int kLanes, int kInputs, int kStreams>
+static void run_pending(Track* tracks, int count) {
+  const RecurrentTask& task = *tracks[0].task;
+  const int lanes = tracks[0].lanes;
+  float nowhere[kUnitBlock] = {};
+  PendingCells<kStreams> pending[2] = {};
+  for (int s = 0; s < kStreams; ++s) pending[1].memory[s] = pending[1].new_h[s] = nowhere;
+  int now = 0;
+  bool is_half_before = lanes == 8;
+  Track* ending = nullptr;
+  int t_ending = 0;
+  const auto end_before = [&]() __attribute__((always_inline)) {
+    if (ending == nullptr) return;
+    for (int s = 0; s < kStreams; ++s) end_sample(ending[s], t_ending);
+    ending = nullptr;
+  };
+  const auto finish = [&]() __attribute__((always_inline)) {
+    if (is_half_before) {
+      run_cells<kCell, 8>(pending[1 - now]);
+    } else {
+      run_cells<kCell, 16>(pending[1 - now]);
+    }
+    for (int s = 0; s < kStreams; ++s) {
+      pending[1 - now].memory[s] = pending[1 - now].new_h[s] = nowhere;
+    }
+    end_before();
+  };
+  for (int t = 0; t < task.samples; ++t) {
+    for (int k = 0; k < count; k += kStreams) {
+      for (int first = 0; first < lanes; first += kUnitBlock) {
+        const bool is_half = kLanes == 8 || (kLanes == 0 && lanes - first < kUnitBlock);
+        const auto& before = pending[1 - now];
+        auto& next = pending[now];
+        if (is_half && (kLanes == 8 || lanes == 8)) {
+          pending_step<kCell, kLanes, 8, 8, kStreams, kInputs>(tracks + k, t, first, before, next);
+        } else if (is_half) {
+          pending_step<kCell, kLanes, 16, 8, kStreams, kInputs>(tracks + k, t, first, before, next);
+        } else if (kLanes == 0 && is_half_before) {
+          pending_step<kCell, kLanes, 8, 16, kStreams, kInputs>(tracks + k, t, first, before, next);
+        } else {
+          pending_step<kCell, kLanes, 16, 16, kStreams, kInputs>(tracks + k, t, first, before,
+                                                                 next);
+        }
+        end_before();
+        is_half_before = is_half;
+        now = 1 - now;
+      }
+      ending = tracks + k;
+      t_ending = t;
+      // The next sums need this h.
+      if (count == kStreams) finish();
+    }
+  }
+  if (count != kStreams) finish();
+}
+
+template <Cell kCell>
+static void run_any_pending(Track* tracks, int count) {
+  const int lanes = tracks[0].lanes;
+  if (tracks[0].task->in_channels > 1) return run_pending<kCell, 0, 0, 2>(tracks, count);
+  if (lanes == 8) return run_pending<kCell, 8, 1, 2>(tracks, count);
+  if (lanes == 16) return run_pending<kCell, 16, 1, 2>(tracks, count);
+  run_pending<kCell, 0, 1, 2>(tracks, count);
+}
+#endif
+
+// Streams of one layer, up to kMostTracks.
+static void run_streams(Track* tracks, int count) {
+#if FXFAST_VECTOR_FLOATS == 16
+  const int least = tracks[0].lanes > 16 ? 2 : 4;
+  if (count >= least && !tracks[0].is_wide()) {
+    const int even = count / 2 * 2;
+    if (tracks[0].task->cell == Cell::kLstm) {
+      run_any_pending<Cell::kLstm>(tracks, even);
+    } else {
+      run_any_pending<Cell::kGru>(tracks, even);
+    }
+    if (even == count) return;
+    tracks += even;
+    count = 1;
+  }
+#endif
+  run_tracks(tracks, count);
+}
+
+void recurrent(const RecurrentTask* layers, int count, const RecurrentStream* streams,
+               int stream_count) noexcept {
+  Track tracks[kMostTracks];
+  bool is_narrow = true;
+  for (int l = 0; l < count; ++l) is_narrow &= recurrent_lanes(layers[l].units) <= kNarrowLanes;
+  if (stream_count == 1 && is_narrow && (count > 1 || recurrent_lanes(layers[0].units) <= 16)) {
+    for (int l = 0; l < count; ++l) {
+      start(tracks[l], layers[l], streams[l]);
+      tracks[l].delay = l;
+      if (l > 0) tracks[l].before = tracks + l - 1;
+    }
+    return run_tracks(tracks, count);
+  }
+  for (int l = 0; l < count; ++l, streams += stream_count) {
+    for (int first = 0; first < stream_count; first += kMostTracks) {
+      const int left = stream_count - first;
+      const int together = left < kMostTracks ? left : kMostTracks;
+      for (int s = 0; s < together; ++s) start(tracks[s], layers[l], streams[first + s]);
+      run_streams(tracks, together);
     }
   }
 }

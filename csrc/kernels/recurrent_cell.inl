@@ -1,0 +1,176 @@
+// The functions of the recurrent cells, on vectors V of any width. What comes in is in the domain
+// of exp2 already: packing folds the scales into weights and biases (see kernel_table.h).
+// Included inside the namespace of an instruction set, before recurrent_body.inl.
+
+template <typename V>
+using Ints = decltype(V{} < V{});
+
+template <typename V>
+static FXFAST_INLINE V load_as(const float* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+template <typename V>
+static FXFAST_INLINE void store_as(float* p, V v) {
+  __builtin_memcpy(p, &v, sizeof(v));
+}
+
+// The compiler may fuse a product with a sum, and in `a * b + c * d` choose which; every kernel
+// has to choose the same, or a stream's bits would depend on its neighbours.
+template <typename V>
+static FXFAST_INLINE V settled_value(V v) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(v));
+#elif defined(__SSE2__)
+  __asm__("" : "+x"(v));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(v));
+#endif
+  return v;
+}
+
+template <typename V>
+static FXFAST_INLINE V limited(V w) {
+  constexpr float kLimit = 40.0f;  // products of two exponentials stay far inside the range
+#ifdef __AVX__
+  const V high = V{} + kLimit, low = V{} - kLimit;
+  __asm__("vmaxps %2, %1, %0" : "=v"(w) : "v"(w), "v"(low));
+  __asm__("vminps %2, %1, %0" : "=v"(w) : "v"(w), "v"(high));
+  return w;
+#else
+  w = w > -kLimit ? w : V{} - kLimit;
+  return w < kLimit ? w : V{} + kLimit;
+#endif
+}
+
+// 2^w = rising / falling with w = n + r, rising = 2^n (u + r), falling = u - r and
+// u = r / tanh(r ln2 / 2), an even function: three products for 2^w to a rounding.
+template <typename V>
+struct Exp2 {
+  V u, r, rising, falling;
+  Ints<V> exponent;  // n, where a float has its exponent
+};
+
+// w without the nearest integer. One instruction, where there is one, takes w as it is (infinity
+// gives zero), so that the clamp is not in the way.
+template <typename V>
+static FXFAST_INLINE V fraction_of(V any, V clamped, V rounded) {
+#ifdef __AVX512DQ__
+  (void)clamped, (void)rounded;
+  V r;
+  __asm__("vreduceps $0, %1, %0" : "=v"(r) : "v"(any));
+  return r;
+#else
+  (void)any;
+  return clamped - rounded;
+#endif
+}
+
+template <typename V>
+static FXFAST_INLINE Exp2<V> exp2_of(V any) {
+  const V w = limited(any);
+  // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low mantissa bits.
+  const V magic = V{} + 12582912.0f;
+  const V shifted = w + magic;
+  Exp2<V> e;
+  e.r = fraction_of(any, w, shifted - magic);
+  e.exponent = (Ints<V>)shifted << 23;
+  const V r2 = e.r * e.r;
+  e.u = (r2 * -0.00092114194f + 0.11552419f) * r2 + 2.885390082f;
+  e.rising = (V)((Ints<V>)(e.u + e.r) + e.exponent);
+  e.falling = e.u - e.r;
+  return e;
+}
+
+// sigmoid = rising / both, tanh = difference / both (where both is the sum of rising and falling).
+template <typename V>
+static FXFAST_INLINE V both_of(const Exp2<V>& e) {
+  return e.rising + e.falling;
+}
+
+// scale * (rising - falling), arranged so that nothing cancels near zero.
+template <typename V>
+static FXFAST_INLINE V difference_of(const Exp2<V>& e, V scale) {
+  const V s = (V)((Ints<V>)scale + e.exponent);
+  return (s - scale) * e.u + settled_value((s + scale) * e.r);
+}
+
+// The cells, in steps so that a kernel may run them between the sums of other streams. `memory` is
+// the c of an LSTM, which stays times 2 / ln2 as tanh wants it, or the h of a GRU.
+constexpr int kCellSteps = 8;
+
+template <Cell kCell, typename V>
+struct CellSteps;
+
+template <typename V>
+struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
+  V a, b, p, q;
+
+  template <int kStep>
+  FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
+    if constexpr (kStep == 0) {
+      const Exp2<V> i = exp2_of(gates[0]);
+      a = i.rising, b = both_of(i);
+    } else if constexpr (kStep == 1) {
+      const Exp2<V> g = exp2_of(gates[1]);
+      p = difference_of(g, V{} + 2.885390082f), q = both_of(g);
+    } else if constexpr (kStep == 2) {
+      a = settled_value((a * p) / (b * q));
+    } else if constexpr (kStep == 3) {
+      const Exp2<V> f = exp2_of(gates[2]);
+      b = f.rising / both_of(f);
+    } else if constexpr (kStep == 4) {
+      memory = b = settled_value(b * memory + a);
+    } else if constexpr (kStep == 5) {
+      const Exp2<V> o = exp2_of(gates[3]);
+      a = o.rising / both_of(o);
+    } else if constexpr (kStep == 6) {
+      const Exp2<V> t = exp2_of(b);
+      p = difference_of(t, a), q = both_of(t);
+    } else {
+      h = p / q;
+    }
+  }
+};
+
+template <typename V>
+struct CellSteps<Cell::kGru, V> {  // gates r, z, nx, nh
+  V a, b, p, q, kept;
+
+  template <int kStep>
+  FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
+    if constexpr (kStep == 0) {
+      const Exp2<V> r = exp2_of(gates[0]);
+      a = r.rising / both_of(r);
+    } else if constexpr (kStep == 1) {
+      a = settled_value(a * gates[3] + gates[2]);
+    } else if constexpr (kStep == 2) {
+      const Exp2<V> z = exp2_of(gates[1]);
+      b = both_of(z), p = z.falling, kept = settled_value(z.rising * memory);
+    } else if constexpr (kStep == 4) {
+      const Exp2<V> n = exp2_of(a);
+      q = both_of(n), a = difference_of(n, V{} + 1.0f);
+    } else if constexpr (kStep == 6) {
+      kept = settled_value(kept * q);
+      p = settled_value(p * a + kept);
+    } else if constexpr (kStep == 7) {
+      h = p / (b * q);
+    }
+  }
+};
+
+template <Cell kCell, typename V>
+static FXFAST_INLINE V whole_cell(const V (&gates)[4], V& memory) {
+  CellSteps<kCell, V> steps;
+  V h;
+  steps.template run<0>(gates, memory, h);
+  steps.template run<1>(gates, memory, h);
+  steps.template run<2>(gates, memory, h);
+  steps.template run<3>(gates, memory, h);
+  steps.template run<4>(gates, memory, h);
+  steps.template run<5>(gates, memory, h);
+  steps.template run<6>(gates, memory, h);
+  steps.template run<7>(gates, memory, h);
+  return h;
+}
