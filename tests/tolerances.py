@@ -14,6 +14,7 @@ TOLERANCES = {
     "float32_ratio": Tolerance(1.5, "promise 2: RMS error against numpy float32 on the same net"),
     "random_graph": Tolerance(2e-6, "five layers of float32 rounding on values of order 1"),
     "lowered_float64": Tolerance(1e-12, "the same sums in another order, float64 rounding"),
+    "merged_weights": Tolerance(1e-6, "products of two float32 weights, rounded once to float32"),
     "between_isas": Tolerance(1e-6, "two roundings at 2e-7 each, and margin for saturating nets"),
     "nam_parity": Tolerance(2e-6, "what the trainer and NAM Core round in float32, 6.3e-7 seen"),
     "conv1d_and_gradients": Tolerance(
