@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "engine/layer_groups.h"
 #include "engine/stream_state.h"
 #include "kernels/pack_weights.h"
 
@@ -13,7 +14,7 @@ namespace fxfast {
 namespace {
 
 constexpr char kMagic[8] = "fxfplan";
-constexpr std::uint32_t kPlanVersion = 2;
+constexpr std::uint32_t kPlanVersion = 3;
 // A whole number of time tiles of every kernel (48 and 24 samples), small enough that what a
 // block touches of all lines stays in the second-level cache.
 constexpr std::uint32_t kBlockSamples = 192;
@@ -280,6 +281,7 @@ PlanView::PlanView(const std::byte* bytes, std::size_t size) : bytes_(bytes) {
                    [this](std::uint32_t l) -> const PlanLine& { return line(l); });
     PlanOp expected = op(i);
     layout.place(expected);
+    expected.group = op(i).group;
     require(std::memcmp(&expected, &op(i), sizeof(PlanOp)) == 0, "offsets that do not fit");
   }
   PlanHeader expected = head;
@@ -287,6 +289,10 @@ PlanView::PlanView(const std::byte* bytes, std::size_t size) : bytes_(bytes) {
   require(std::memcmp(&expected, &head, sizeof(PlanHeader)) == 0, "totals that do not fit");
   require(head.plan_bytes == size, "another number of bytes than it says");
   require(head.state_bytes <= kMaxStateBytes, "a state beyond the limit");
+  for (std::size_t i = 0; i < op_count(); ++i) {
+    const LayerGroup group = layer_group(&op(0), op_count(), &line(0), head.output_line, bytes, i);
+    require(std::memcmp(&group, &op(i).group, sizeof(group)) == 0, "layers that do not fit");
+  }
 }
 
 std::int64_t PlanView::multiply_adds_per_sample() const {
@@ -344,10 +350,14 @@ AlignedBuffer pack_plan(const Program& program) {
   }
 
   AlignedBuffer plan(header.plan_bytes);
+  for (std::size_t i = 0; i < ops.size(); ++i) pack_op(program.ops[i], ops[i], plan.data());
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    ops[i].group =
+        layer_group(ops.data(), ops.size(), lines.data(), header.output_line, plan.data(), i);
+  }
   std::byte* tables = plan.data() + sizeof(PlanHeader);
   std::memcpy(tables, lines.data(), lines.size() * sizeof(PlanLine));
   std::memcpy(tables + lines.size() * sizeof(PlanLine), ops.data(), ops.size() * sizeof(PlanOp));
-  for (std::size_t i = 0; i < ops.size(); ++i) pack_op(program.ops[i], ops[i], plan.data());
   header.fingerprint =
       fingerprint_of(plan.data() + sizeof(PlanHeader), header.plan_bytes - sizeof(PlanHeader));
   std::memcpy(plan.data(), &header, sizeof(header));

@@ -39,12 +39,21 @@ struct PlanLine {
   std::uint64_t offset;  // in the state, bytes
 };
 
+// Operations that follow one another and are one layer of a WaveNet; see layer_groups.h.
+struct LayerGroup {
+  std::uint32_t sum;       // place after the convolution, 0 = none
+  std::uint32_t residual;  // place after the convolution, 0 = none
+  std::uint32_t length;    // operations; 1: no layer
+};
+
 struct PlanOp {
   std::uint32_t kind, activation, combine, cell;
   std::uint32_t in_channels, out_channels, taps, dilation;
   Operand a, b, c, output;
   std::uint64_t weights_offset, bias_offset, params_offset;  // in the plan, bytes; 0 = none
   std::uint64_t cell_offset;  // of a recurrent layer's state in the state, bytes; 0 = none
+  LayerGroup group;           // the operations from here on that run as one layer
+  std::uint32_t reserved;
 
   std::uint32_t history_samples() const { return (taps - 1) * dilation; }
 };

@@ -10,6 +10,7 @@ namespace fxfast {
 namespace {
 
 #include "kernels/kernels_body.inl"
+#include "kernels/layer_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/rows_body.inl"
 #include "kernels/weight_grad_body.inl"
@@ -20,7 +21,8 @@ const KernelTable& avx2_kernels() {
   static constexpr KernelTable table = {
       "avx2",          Requires::kX86_64_v3, FXFAST_VECTOR_FLOATS,
       avx2::conv,      avx2::activate,       avx2::combine,
-      avx2::recurrent, avx2::weight_grad,    avx2::multiply_add_burst};
+      avx2::recurrent, avx2::weight_grad,    avx2::multiply_add_burst,
+      avx2::layer};
   return table;
 }
 

@@ -10,6 +10,7 @@ namespace fxfast {
 namespace {
 
 #include "kernels/kernels_body.inl"
+#include "kernels/layer_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/rows_body.inl"
 #include "kernels/weight_grad_body.inl"
@@ -20,7 +21,8 @@ const KernelTable& portable_kernels() {
   static constexpr KernelTable table = {
       "portable",          Requires::kNone,       FXFAST_VECTOR_FLOATS,
       portable::conv,      portable::activate,    portable::combine,
-      portable::recurrent, portable::weight_grad, portable::multiply_add_burst};
+      portable::recurrent, portable::weight_grad, portable::multiply_add_burst,
+      portable::layer};
   return table;
 }
 

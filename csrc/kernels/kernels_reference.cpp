@@ -71,8 +71,8 @@ void combine(const CombineTask& task) noexcept {
 
 // Where the packed weight of channel o of `outs` and tap k of `taps` stands (kernel_table.h).
 std::ptrdiff_t place_in_panels(int outs, int ins, int taps, int o, int i, int k) {
-  const int first = o / kPanelChannels * kPanelChannels;
-  const int panel = outs - first < kPanelChannels ? outs - first : kPanelChannels;
+  const int most = panel_channels(outs), first = o / most * most;
+  const int panel = std::min(outs - first, most);
   const std::ptrdiff_t before = static_cast<std::ptrdiff_t>(first) * ins * taps;
   return before + (static_cast<std::ptrdiff_t>(k) * ins + i) * panel + (o - first);
 }
@@ -178,9 +178,9 @@ double multiply_add_burst(std::int64_t rounds) noexcept {
 }  // namespace
 
 const KernelTable& reference_kernels() {
-  static constexpr KernelTable table = {"reference", Requires::kNone, 1,
-                                        conv,        activate,        combine,
-                                        recurrent,   weight_grad,     multiply_add_burst};
+  static constexpr KernelTable table = {"reference",        Requires::kNone, 1,         conv,
+                                        activate,           combine,         recurrent, weight_grad,
+                                        multiply_add_burst, nullptr};
   return table;
 }
 

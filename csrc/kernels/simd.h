@@ -12,6 +12,16 @@ typedef int IntVec __attribute__((vector_size(4 * FXFAST_VECTOR_FLOATS)));
 
 static FXFAST_INLINE Vec load(const float* p) { return *(const UnalignedVec*)p; }
 static FXFAST_INLINE void store(float* p, Vec v) { *(UnalignedVec*)p = v; }
+// A value that later operations find in a register: the compiler would else load it again for each
+// of them, and a vector across two cache lines costs two loads.
+static FXFAST_INLINE Vec in_register(Vec v) {
+#ifdef __AVX512F__
+  __asm__("" : "+v"(v));
+#elif defined(__SSE__)
+  __asm__("" : "+x"(v));
+#endif
+  return v;
+}
 static FXFAST_INLINE Vec broadcast(float value) { return value - Vec{}; }
 static FXFAST_INLINE Vec select(IntVec mask, Vec a, Vec b) { return mask ? a : b; }
 
