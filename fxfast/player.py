@@ -48,7 +48,7 @@ class Player:
             raise InputError(f"threads: expected an integer from 1 to 1024, got {threads!r}")
         self.graph = graph
         self.mode = mode
-        program = lower(graph)
+        program = lower(graph, merge=True)
         self._engine = engine().Engine(
             list(program.lines),
             native_ops(program),

@@ -18,7 +18,17 @@ from wavenets import PRESETS, WEIGHT_KINDS, Noise, Options, random_stack, random
 
 from fxfast import Player, models
 from fxfast.audio.signals import guitar_like
-from fxfast.graph import FILM_PLACES, Activation, Linear, ModelGraph, Node, Sequential, WaveNet
+from fxfast.graph import (
+    FILM_PLACES,
+    Activation,
+    ConvLayer,
+    ConvStack,
+    Linear,
+    ModelGraph,
+    Node,
+    Sequential,
+    WaveNet,
+)
 from fxfast.lowering import lower
 from fxfast.native import engine
 from fxfast.program import ActivateOp, AddOp, ConvOp, FilmOp, GateOp
@@ -194,6 +204,40 @@ def test_groups_are_written_out() -> None:
     assert np.array_equal(conv.weight[2:, 2:], weight[2:])
     assert not conv.weight[:2, 2:].any()
     assert not conv.weight[2:, :2].any()
+
+
+def test_a_first_layer_is_merged_with_its_rechannel() -> None:
+    graph = ModelGraph(random_wavenet(1, [Options(4)]), RATE)
+    exact, merged = lower(graph), lower(graph, merge=True)
+    check_program(merged)
+    assert program_receptive_field(merged) == graph.receptive_field
+    widths = [
+        [op.weight.shape[1] for op in program.ops if isinstance(op, ConvOp) and op.history_samples]
+        for program in (exact, merged)
+    ]
+    assert widths[0][0] == 4
+    assert widths[1] == [1, *widths[0][1:]]
+    x = noise()
+    expected, got = (run_program(program, x, np.float64) for program in (exact, merged))
+    assert 0.0 < rms(got - expected) < TOLERANCES["merged_weights"].value * rms(expected)
+
+
+@pytest.mark.parametrize("convolution", [{"bias": True}, {"activation": Activation("relu")}])
+def test_only_plain_convolutions_are_merged(convolution: dict[str, Any]) -> None:
+    rng = np.random.default_rng(3)
+
+    def conv(outs: int, ins: int, taps: int, bias: bool = False, **options: Any) -> ConvLayer:
+        weight = rng.normal(size=(outs, ins, taps)).astype(np.float32)
+        values = rng.normal(size=outs).astype(np.float32) if bias else None
+        return ConvLayer(weight, values, **options)
+
+    stack = ConvStack((conv(5, 1, 1, **convolution), conv(1, 5, 3, bias=True)))
+    graph = ModelGraph(stack, RATE)
+    exact, merged = lower(graph), lower(graph, merge=True)
+    assert len(merged.ops) == (1 if "bias" in convolution else 2)
+    x = noise()
+    expected, got = (run_program(program, x, np.float64) for program in (exact, merged))
+    assert rms(got - expected) <= TOLERANCES["merged_weights"].value * rms(expected)
 
 
 @pytest.mark.parametrize("kind", WEIGHT_KINDS)

@@ -20,6 +20,7 @@ TOLERANCES = {
     "offline_and_streaming": Tolerance(
         1e-6, "two roundings at 2.6e-7 each, and margin for channels of unequal size"
     ),
+    "merged_weights": Tolerance(1e-6, "products of two float32 weights, rounded once to float32"),
     "between_isas": Tolerance(1e-6, "two roundings at 2e-7 each, and margin for saturating nets"),
     "nam_parity": Tolerance(2e-6, "what the trainer and NAM Core round in float32, 6.3e-7 seen"),
     "conv1d_and_gradients": Tolerance(

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "engine/filter.h"
 #include "engine/lane_plan.h"
+#include "engine/layer_groups.h"
 #include "engine/stream_state.h"
 #include "engine/time_grid.h"
 #include "kernels/pack_spectra.h"
@@ -162,7 +163,6 @@ void check_filter_sizes(const PlanOp& op) {
 }
 
 void check_op_sizes(const PlanOp& op) {
-  require(op.reserved == 0, "words without use");
   require(op.kind < kOpKindCount && op.activation < kActivationCount &&
               op.combine < kCombineCount && op.cell < kCellCount,
           "an unknown operation");
@@ -287,6 +287,7 @@ PlanView::PlanView(const std::byte* bytes, std::size_t size) : bytes_(bytes) {
                    [this](std::uint32_t l) -> const PlanLine& { return line(l); });
     PlanOp expected = op(i);
     layout.place(expected);
+    expected.layer = op(i).layer;
     require(std::memcmp(&expected, &op(i), sizeof(PlanOp)) == 0, "offsets that do not fit");
   }
   require(std::all_of(std::begin(head.reserved), std::end(head.reserved),
@@ -299,6 +300,10 @@ PlanView::PlanView(const std::byte* bytes, std::size_t size) : bytes_(bytes) {
   require(std::memcmp(&expected, &head, sizeof(PlanHeader)) == 0, "totals that do not fit");
   require(head.plan_bytes == size, "another number of bytes than it says");
   require(head.state_bytes <= kMaxStateBytes, "a state beyond the limit");
+  for (std::size_t i = 0; i < op_count(); ++i) {
+    const LayerGroup group = layer_group(&op(0), op_count(), &line(0), head.output_line, bytes, i);
+    require(std::memcmp(&group, &op(i).layer, sizeof(group)) == 0, "layers that do not fit");
+  }
 }
 
 std::int64_t PlanView::multiply_adds_per_sample() const {
@@ -369,12 +374,16 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
   }
 
   AlignedBuffer plan(header.plan_bytes);
-  std::byte* tables = plan.data() + sizeof(PlanHeader);
-  std::memcpy(tables, lines.data(), lines.size() * sizeof(PlanLine));
-  std::memcpy(tables + lines.size() * sizeof(PlanLine), ops.data(), ops.size() * sizeof(PlanOp));
   for (std::size_t i = 0; i < ops.size(); ++i) {
     if (sources[i] != nullptr) pack_op(*sources[i], ops[i], plan.data());
   }
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    ops[i].layer =
+        layer_group(ops.data(), ops.size(), lines.data(), header.output_line, plan.data(), i);
+  }
+  std::byte* tables = plan.data() + sizeof(PlanHeader);
+  std::memcpy(tables, lines.data(), lines.size() * sizeof(PlanLine));
+  std::memcpy(tables + lines.size() * sizeof(PlanLine), ops.data(), ops.size() * sizeof(PlanOp));
   header.fingerprint =
       fingerprint_of(plan.data() + sizeof(PlanHeader), header.plan_bytes - sizeof(PlanHeader));
   std::memcpy(plan.data(), &header, sizeof(header));

@@ -66,6 +66,13 @@ struct PlanLine {
   }
 };
 
+// Operations that follow one another and are one layer of a WaveNet; see layer_groups.h.
+struct LayerGroup {
+  std::uint32_t sum;       // place after the convolution, 0 = none
+  std::uint32_t residual;  // place after the convolution, 0 = none
+  std::uint32_t length;    // operations; 1: no layer
+};
+
 struct PlanOp {
   std::uint32_t kind, activation, combine, cell;
   std::uint32_t in_channels, out_channels, taps, dilation;
@@ -78,7 +85,7 @@ struct PlanOp {
   std::uint32_t lane_block;  // 0, or kLaneBlock of an operation on lines in lanes
   // 0, or kTransform of a convolution by transforms, whose weights are spectra.
   std::uint32_t transform;
-  std::uint32_t reserved;
+  LayerGroup layer;  // the operations from here on that run as one layer
 
   bool is_filter() const { return kind == static_cast<std::uint32_t>(OpKind::kFilter); }
   // What it reads of its line; a filter keeps the rest of its past itself.

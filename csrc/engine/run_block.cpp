@@ -92,6 +92,11 @@ class Pass {
   void run(std::size_t first, std::size_t end) const noexcept {
     for (std::size_t i = first; i < end;) {
       const PlanOp& op = plan_.op(i);
+      if (op.layer.length > 1 && kernels_.layer != nullptr) {
+        layer(i);
+        i += op.layer.length;
+        continue;
+      }
       switch (static_cast<OpKind>(op.kind)) {
         case OpKind::kConv: conv(op); break;
         case OpKind::kActivate: activate(op); break;
@@ -185,6 +190,51 @@ class Pass {
         line_at(state_, line.carry_offset()) + std::size_t{op.output.first} * line.history;
     kernels_.carry_lanes({rows(op.output), kept, stride(op.output),
                           static_cast<int>(op.out_channels), static_cast<int>(line.history)});
+  }
+
+  void layer(std::size_t first) const noexcept {
+    const PlanOp& op = plan_.op(first);
+    const PlanOp& mixin = plan_.op(first + 1);
+    LayerTask task{};
+    task.input = rows(op.a) - op.history_samples();
+    task.input_stride = stride(op.a);
+    task.condition = rows(mixin.a);
+    task.condition_stride = stride(mixin.a);
+    task.weights = plan_.floats(op.weights_offset);
+    task.condition_weights = plan_.floats(mixin.weights_offset);
+    task.bias = plan_.floats(op.bias_offset);
+    task.params = plan_.floats(mixin.params_offset);
+    task.in_channels = static_cast<int>(op.in_channels);
+    task.condition_channels = static_cast<int>(mixin.in_channels);
+    task.channels = static_cast<int>(op.out_channels);
+    task.taps = static_cast<int>(op.taps);
+    task.dilation = static_cast<int>(op.dilation);
+    task.samples = samples_;
+    task.activation = static_cast<Activation>(mixin.activation);
+    set_head(task, mixin, op.layer.sum == 0 ? nullptr : &plan_.op(first + op.layer.sum));
+    if (op.layer.residual != 0) set_residual(task, plan_.op(first + op.layer.residual));
+    kernels_.layer(task);
+  }
+
+  void set_head(LayerTask& task, const PlanOp& mixin, const PlanOp* sum) const noexcept {
+    const Operand& head = sum == nullptr ? mixin.output : sum->output;
+    task.head = rows(head);
+    task.head_stride = stride(head);
+    if (sum == nullptr) return;
+    const bool a_is_first = sum->a.line == mixin.output.line;
+    const Operand& total = a_is_first ? sum->b : sum->a;
+    task.head_sum = rows(total);
+    task.head_sum_stride = stride(total);
+  }
+
+  void set_residual(LayerTask& task, const PlanOp& op) const noexcept {
+    task.residual = rows(op.b);
+    task.residual_stride = stride(op.b);
+    task.output = rows(op.output);
+    task.output_stride = stride(op.output);
+    task.output_weights = plan_.floats(op.weights_offset);
+    task.output_bias = plan_.floats(op.bias_offset);
+    task.out_channels = static_cast<int>(op.out_channels);
   }
 
   void activate(const PlanOp& op) const noexcept {

@@ -3,7 +3,7 @@
 // Audio inside the engine is channel-major: one row per channel, time along the row, so that
 // a vector register holds consecutive samples of one channel and weights are broadcast.
 //
-// Packed convolution weights: output channels in panels of kPanelChannels (the last panel may
+// Packed convolution weights: output channels in panels of panel_channels() (the last panel may
 // be narrower); inside a panel [tap][input channel][output channel of the panel]. Where
 // taps_as_channels() says so, the taps of the one output channel stand in the place of output
 // channels. The layout is the same for every instruction set, so one packed plan runs on all.
@@ -14,7 +14,13 @@
 
 namespace fxfast {
 
-constexpr int kPanelChannels = 8;
+constexpr int kMaxPanelChannels = 8;
+
+// Panels of one layer are as even as they go: two of six rather than one of eight and one of four.
+constexpr int panel_channels(int out_channels) {
+  const int panels = (out_channels + kMaxPanelChannels - 1) / kMaxPanelChannels;
+  return (out_channels + panels - 1) / panels;
+}
 
 // A layer of one output channel would use one accumulator row of a tile and load each input
 // vector once per tap. Packed by taps, z_k[t] = sum_i w[0][i][k] * x[i][t] fills whole tiles, and
@@ -104,6 +110,44 @@ struct CombineTask {
   int channels;
   int samples;
   Combine combine;
+};
+
+// One layer of a WaveNet, with z[c] and a[c] over the layer's `channels`:
+//   z = bias + weights of the condition * condition + convolution of the input
+//   a = act(z);  head = head_sum + a;  output = output_bias + residual + output_weights * a
+// The convolution reads its input as ConvTask does, and rows have its slack. Any of head, head_sum,
+// residual and output may be nullptr for none; rows of head may be those of head_sum, and rows of
+// output those of residual. `output` may not be what the convolution reads, unless it has one tap.
+constexpr int kMaxLayerChannels = 64;  // of each kind
+constexpr int kMaxLayerTerms = 512;    // in_channels * taps
+
+struct LayerTask {
+  const float* input;
+  const float* condition;
+  const float* residual;
+  const float* head_sum;
+  float* head;
+  float* output;
+  const float* weights;            // packed
+  const float* condition_weights;  // packed, of one tap
+  const float* output_weights;     // packed, of one tap
+  const float* bias;               // channels
+  const float* output_bias;        // out_channels
+  const float* params;             // of the activation
+  std::ptrdiff_t input_stride;
+  std::ptrdiff_t condition_stride;
+  std::ptrdiff_t residual_stride;
+  std::ptrdiff_t head_sum_stride;
+  std::ptrdiff_t head_stride;
+  std::ptrdiff_t output_stride;
+  int in_channels;
+  int condition_channels;
+  int channels;
+  int out_channels;
+  int taps;
+  int dilation;
+  int samples;
+  Activation activation;
 };
 
 // Recurrent layers. Both cells take one product of a matrix with (x, h) a sample, of four gates:
@@ -376,6 +420,8 @@ struct KernelTable {
   void (*carry_lanes)(const CarryTask& task) noexcept;
   // The bits of a block do not depend on its lane.
   void (*spectral)(const SpectralTask& task) noexcept;
+  // nullptr: a layer's operations run one by one, which is its reference twin.
+  void (*layer)(const LayerTask& task) noexcept;
 };
 
 const KernelTable& avx512_kernels();

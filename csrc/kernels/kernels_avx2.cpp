@@ -11,6 +11,7 @@ namespace {
 
 #include "kernels/kernels_body.inl"
 #include "kernels/lane_transform_body.inl"
+#include "kernels/layer_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
@@ -38,7 +39,8 @@ const KernelTable& avx2_kernels() {
                                         avx2::in_lanes::to_lanes,
                                         avx2::in_lanes::from_lanes,
                                         avx2::in_lanes::carry_lanes,
-                                        avx2::in_lanes::spectral};
+                                        avx2::in_lanes::spectral,
+                                        avx2::layer};
   return table;
 }
 

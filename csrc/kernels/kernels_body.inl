@@ -184,12 +184,13 @@ void conv_taps_block(const ConvTask& task, int start, int samples) {
   static const float no_bias[kMaxRows] = {};
   float z[kMaxRows * kRowFloats];
   float partial[kTapsBlock + kVec];  // not the output, which may hold what is added last
+  const int most_in_panel = panel_channels(task.taps);
   const int reach = 1 + kMaxSpan / task.dilation;
   const int most = reach < kMaxRows ? reach : kMaxRows;
   for (int k = 0, rows = 0; k < task.taps; k += rows) {
-    const int first = k / kPanelChannels * kPanelChannels;
+    const int first = k / most_in_panel * most_in_panel;
     const int left = task.taps - first;
-    const int panel = left < kPanelChannels ? left : kPanelChannels;
+    const int panel = left < most_in_panel ? left : most_in_panel;
     const int in_panel = first + panel - k;
     rows = in_panel < most ? in_panel : most;
     Tile tile;
@@ -248,9 +249,10 @@ void conv_panels(const ConvTask& task) noexcept {
   tile.output_stride = task.output_stride;
   tile.add_stride = task.add_stride;
   tile.input = task.input;
-  for (int first = 0; first < task.out_channels; first += kPanelChannels) {
+  const int most = panel_channels(task.out_channels);
+  for (int first = 0; first < task.out_channels; first += most) {
     const int left = task.out_channels - first;
-    const int panel = left < kPanelChannels ? left : kPanelChannels;
+    const int panel = left < most ? left : most;
     tile.panel_channels = panel;
     for (int row = 0; row < panel; row += kMaxRows) {
       const int rows = panel - row < kMaxRows ? panel - row : kMaxRows;

@@ -11,6 +11,7 @@ namespace {
 
 #include "kernels/kernels_body.inl"
 #include "kernels/lane_transform_body.inl"
+#include "kernels/layer_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
@@ -38,7 +39,8 @@ const KernelTable& portable_kernels() {
                                         portable::in_lanes::to_lanes,
                                         portable::in_lanes::from_lanes,
                                         portable::in_lanes::carry_lanes,
-                                        portable::in_lanes::spectral};
+                                        portable::in_lanes::spectral,
+                                        portable::layer};
   return table;
 }
 

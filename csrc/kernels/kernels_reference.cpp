@@ -73,8 +73,8 @@ void combine(const CombineTask& task) noexcept {
 
 // Where the packed weight of channel o of `outs` and tap k of `taps` stands (kernel_table.h).
 std::ptrdiff_t place_in_panels(int outs, int ins, int taps, int o, int i, int k) {
-  const int first = o / kPanelChannels * kPanelChannels;
-  const int panel = outs - first < kPanelChannels ? outs - first : kPanelChannels;
+  const int most = panel_channels(outs), first = o / most * most;
+  const int panel = std::min(outs - first, most);
   const std::ptrdiff_t before = static_cast<std::ptrdiff_t>(first) * ins * taps;
   return before + (static_cast<std::ptrdiff_t>(k) * ins + i) * panel + (o - first);
 }
@@ -205,7 +205,8 @@ const KernelTable& reference_kernels() {
                                         reference_to_lanes,
                                         reference_from_lanes,
                                         reference_carry_lanes,
-                                        reference_spectral};
+                                        reference_spectral,
+                                        nullptr};
   return table;
 }
 

@@ -12,8 +12,9 @@ void pack_weights(const WeightView& view, float* packed) {
                          view.tap_stride},
                         packed);
   }
-  for (int first = 0; first < view.out_channels; first += kPanelChannels) {
-    const int panel = std::min(kPanelChannels, view.out_channels - first);
+  const int most = panel_channels(view.out_channels);
+  for (int first = 0; first < view.out_channels; first += most) {
+    const int panel = std::min(most, view.out_channels - first);
     for (int k = 0; k < view.taps; ++k) {
       for (int i = 0; i < view.in_channels; ++i) {
         const float* w =
