@@ -92,14 +92,19 @@ class Data:
 
     @property
     def sample_rate(self) -> int:
-        """In Hz. Raises ``InputError`` when the files of the spans differ in it."""
-        found = np.unique(self.rates[np.unique(self.spans[:, 0])])
-        if len(found) != 1:
-            raise InputError(
-                f"data: expected files of one sample rate, got {[int(r) for r in found[:8]]} Hz "
-                f"(of_rate chooses one)"
+        """In Hz. Raises ``PairError`` when the files of the spans differ in it or there are none;
+        ``of_rate`` chooses those of one."""
+        files = self.spans[:, 0]
+        if not len(files):
+            raise PairError("data: expected at least one file, got none")
+        first, rates = int(files[0]), self.rates[files]
+        other = int(files[int((rates != rates[0]).argmax())])
+        if self.rates[other] != rates[0]:
+            raise PairError(
+                f"{self.names[other]}: expected {rates[0]} Hz as in {self.names[first]}, "
+                f"got {self.rates[other]} Hz"
             )
-        return int(found[0])
+        return int(rates[0])
 
     @property
     def files(self) -> int:
@@ -136,7 +141,7 @@ class Data:
         """What tells this data from other data: checksums of lengths, names and audio."""
         names = zlib.crc32("\0".join(self.names).encode("utf-8", "surrogateescape"))
         return {
-            "lengths": zlib.crc32(np.ascontiguousarray(self.spans, "<i8")),
+            "lengths": zlib.crc32(np.column_stack([self.spans, self.parts]).astype("<i8")),
             "names or rates": zlib.crc32(np.ascontiguousarray(self.rates, "<i8"), names),
             "audio or knobs": zlib.crc32(
                 np.ascontiguousarray(self.knobs, "<f4"),
@@ -270,7 +275,9 @@ def _sides(name: str, dry: Any, wet: Any) -> tuple[np.ndarray, np.ndarray]:
 def check_samples(name: str, side: str, array: np.ndarray) -> None:
     """Raises ``PairError`` unless the samples are finite float32, or int16."""
     if array.dtype not in (np.float32, np.int16):
-        raise PairError(f"{name}: expected float32 samples in {side} (or int16), got {array.dtype}")
+        raise PairError(
+            f"{name}: expected float32 samples in {side}, got {array.dtype} (int16 is taken too)"
+        )
     if array.dtype == np.float32 and not np.isfinite(array).all():
         raise PairError(f"{name}: expected finite samples in {side}, got NaN or infinity")
 
@@ -298,11 +305,11 @@ def checked_knobs(knobs: Any, files: int, names: Sequence[str]) -> np.ndarray:
 
 
 def checksum(samples: np.ndarray) -> int:
-    """CRC-32 of the bytes; of more than 1 GiB, of 4 KiB at each of 16,384 places."""
+    """CRC-32 of the bytes; of more than 1 GiB, of 4 KiB at each of 256 places."""
     data = np.ascontiguousarray(samples).view(np.uint8)
     if len(data) <= _WHOLE_CHECKSUM_BYTES:
         return zlib.crc32(data)
     value = len(data)
-    for start in np.linspace(0, len(data) - 4096, 16384).astype(np.int64):
+    for start in np.linspace(0, len(data) - 4096, 256).astype(np.int64):
         value = zlib.crc32(data[start : start + 4096], value & 0xFFFFFFFF)
     return value

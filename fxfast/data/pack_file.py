@@ -134,7 +134,7 @@ def _write_audio(
             samples = _converted(pair.name, side, audio, dtype)
             offsets.append(_align(file))
             file.write(samples)
-            sums.append(zlib.crc32(samples))
+            sums.append(zlib.crc32(samples.data))
         rows.append((*offsets, len(pair.dry), 0, 0, pair.sample_rate, *sums))
         names.append(pair.name)
     if not rows:
@@ -236,7 +236,7 @@ def _bytes_of(path: Path, in_memory: bool) -> np.ndarray:
         return np.memmap(path, np.uint8, "c")
     buffer = np.asarray(engine().PageBuffer(size))
     with path.open("rb") as file:
-        _require(path, file.readinto(buffer) == size, "size", f"{size} bytes", "fewer")
+        _require(path, file.readinto(buffer.data) == size, "size", f"{size} bytes", "fewer")
     return buffer
 
 
@@ -342,7 +342,7 @@ def _check_files(path: Path, files: np.ndarray, header: Any, texts: bytes) -> No
         starts = files[side]
         # In this order no difference is below zero.
         inside = (starts >= _HEADER.itemsize) & (starts <= limit) & (starts % _ALIGNMENT == 0)
-        whole = inside.all() and bool((sizes <= limit - np.minimum(starts, limit)).all())
+        whole = bool(inside.all() and (sizes <= limit - np.minimum(starts, limit)).all())
         _require(path, whole, side, "audio between header and tables", "offsets beyond")
     _require(path, bool((files["rate"] >= 1).all()), "rate", "at least 1 Hz", 0)
     _check_texts(path, files, texts)
@@ -351,7 +351,7 @@ def _check_files(path: Path, files: np.ndarray, header: Any, texts: bytes) -> No
 def _check_texts(path: Path, rows: np.ndarray, texts: bytes) -> None:
     size = np.uint64(len(texts))
     starts, sizes = rows["name"], rows["name_bytes"].astype(np.uint64)
-    inside = (starts <= size).all() and bool((sizes <= size - np.minimum(starts, size)).all())
+    inside = bool(((starts <= size) & (sizes <= size - np.minimum(starts, size))).all())
     _require(path, inside, "names", "offsets in the texts", "offsets beyond")
 
 
@@ -380,7 +380,7 @@ def _check_audio(path: Path, files: np.ndarray, memory: np.ndarray, dtype: np.dt
             start, crc = int(row[side]), 0
             for at in range(start, start + size, _CHECKED_AT_ONCE):
                 part = memory[at : min(at + _CHECKED_AT_ONCE, start + size)]
-                crc = zlib.crc32(part, crc)
+                crc = zlib.crc32(part.data, crc)
                 finite = dtype == np.int16 or bool(np.isfinite(part.view(dtype)).all())
                 _require(path, finite, f"{side} of a file", "finite samples", "NaN or infinity")
             _require(path, crc == int(row[f"{side}_crc"]), f"{side} of a file", "its checksum",
