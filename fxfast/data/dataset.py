@@ -141,11 +141,11 @@ class Data:
         """What tells this data from other data: checksums of lengths, names and audio."""
         names = zlib.crc32("\0".join(self.names).encode("utf-8", "surrogateescape"))
         return {
-            "lengths": zlib.crc32(np.column_stack([self.spans, self.parts]).astype("<i8")),
-            "names or rates": zlib.crc32(np.ascontiguousarray(self.rates, "<i8"), names),
-            "audio or knobs": zlib.crc32(
+            "lengths": crc32(np.column_stack([self.spans, self.parts]).astype("<i8")),
+            "names or rates": crc32(np.ascontiguousarray(self.rates, "<i8"), names),
+            "audio or knobs": crc32(
                 np.ascontiguousarray(self.knobs, "<f4"),
-                zlib.crc32(np.ascontiguousarray(self.checksums, "<u4")),
+                crc32(np.ascontiguousarray(self.checksums, "<u4")),
             ),
         }
 
@@ -304,12 +304,17 @@ def checked_knobs(knobs: Any, files: int, names: Sequence[str]) -> np.ndarray:
     return np.ascontiguousarray(values, np.float32)
 
 
+def crc32(array: np.ndarray, value: int = 0) -> int:
+    """CRC-32 of the bytes of a contiguous array, after those that gave ``value``."""
+    return zlib.crc32(array.data, value)
+
+
 def checksum(samples: np.ndarray) -> int:
     """CRC-32 of the bytes; of more than 1 GiB, of 4 KiB at each of 256 places."""
     data = np.ascontiguousarray(samples).view(np.uint8)
     if len(data) <= _WHOLE_CHECKSUM_BYTES:
-        return zlib.crc32(data)
+        return crc32(data)
     value = len(data)
     for start in np.linspace(0, len(data) - 4096, 256).astype(np.int64):
-        value = zlib.crc32(data[start : start + 4096], value & 0xFFFFFFFF)
+        value = crc32(data[start : start + 4096], value & 0xFFFFFFFF)
     return value

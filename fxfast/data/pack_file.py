@@ -133,7 +133,7 @@ def _write_audio(
             check_samples(pair.name, side, audio)
             samples = _converted(pair.name, side, audio, dtype)
             offsets.append(_align(file))
-            file.write(samples)
+            file.write(samples.data)
             sums.append(zlib.crc32(samples.data))
         rows.append((*offsets, len(pair.dry), 0, 0, pair.sample_rate, *sums))
         names.append(pair.name)
