@@ -36,6 +36,8 @@ class Feed(ABC):
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        # Beside a step on the CPU a batch takes no time, and a thread would wait for a core.
+        self.threads = 0 if device.type == "cpu" else 1
         self._copied: deque[Any] = deque()
 
     @property
@@ -85,6 +87,7 @@ class BlockFeed(Feed):
             run=config.block_samples,
             seed=config.seed,
             last="short",
+            threads=self.threads,
         )
         self.sampler = windows.blocks()
 
@@ -122,6 +125,7 @@ class LaneFeed(Feed):
             chunk=config.block_samples,
             warmup=model.receptive_field - 1,
             seed=config.seed,
+            threads=self.threads,
         )
         self.sampler = self.lanes
         self._state: State | None = None
