@@ -18,7 +18,7 @@ from fxfast.native import engine
 # Batches that stay as they are after being handed out: the last one and the one before.
 KEPT = 2
 _RING_BYTES = 2 << 20
-_AHEAD = (2, 32)
+_MOST_AHEAD = 32
 _PAGE = 4096
 _MAX_SETTING = 2**32 - 1
 Batch = TypeVar("Batch", bound=tuple[Any, ...])
@@ -56,7 +56,7 @@ class RingSampler(IterableDataset[Batch]):
     ) -> None:
         super().__init__()
         self.data, self.settings = data, settings
-        self._options = {
+        self._options: dict[str, Any] = {
             "threads": checked_integer("threads", threads, 0, 64),
             "prefetch": prefetch,
             "pin_memory": pin_memory,
@@ -98,7 +98,9 @@ class RingSampler(IterableDataset[Batch]):
         if prefetch is not None:
             return checked_integer("prefetch", prefetch, 1, 4096)
         size = max(1, sum(_bytes(name, shape) for name, shape in shapes.items()))
-        return min(max(_RING_BYTES // size, _AHEAD[0]), _AHEAD[1])
+        # A thread that has filled one batch finds the next free without waiting for the consumer.
+        least = 2 * (self._options["threads"] + 1)
+        return int(min(max(_RING_BYTES // size, least), _MOST_AHEAD))
 
     def _make_slots(
         self, shapes: dict[str, tuple[int, ...]], pin_memory: bool | None
