@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -15,6 +16,7 @@ from fxfast.models import AudioModel
 from fxfast.training.config import TrainConfig
 
 State = tuple[torch.Tensor, ...]
+Taken = TypeVar("Taken")
 
 
 class Batch(NamedTuple):
@@ -39,11 +41,22 @@ class Feed(ABC):
         # Beside a step on the CPU a batch takes no time, and a thread would wait for a core.
         self.threads = 0 if device.type == "cpu" else 1
         self._copied: deque[Any] = deque()
+        self.waited_seconds = 0.0  # for batches, since the start
 
     @property
     def steps(self) -> int:
         """Batches of the present epoch."""
         return len(self.sampler)
+
+    def _timed(self, batches: Iterable[Taken]) -> Iterator[Taken]:
+        iterator, nothing = iter(batches), object()
+        while True:
+            began = time.perf_counter()
+            batch = next(iterator, nothing)
+            self.waited_seconds += time.perf_counter() - began
+            if batch is nothing:
+                return
+            yield batch  # type: ignore[misc]
 
     @abstractmethod
     def batches(self) -> Iterator[Batch]:
@@ -92,7 +105,7 @@ class BlockFeed(Feed):
         self.sampler = windows.blocks()
 
     def batches(self) -> Iterator[Batch]:
-        for batch in self.sampler:
+        for batch in self._timed(self.sampler):
             x_bct, y_bct, mask_bct = self.to_device(*batch[:3])
             yield Batch(x_bct, y_bct, mask_bct, lambda x=x_bct: self.model(x))  # type: ignore[misc]
 
@@ -132,7 +145,7 @@ class LaneFeed(Feed):
         self._ramp = torch.arange(config.block_samples, device=device)
 
     def batches(self) -> Iterator[Batch]:
-        for batch in self.lanes:
+        for batch in self._timed(self.lanes):
             if not batch.valid.any():
                 continue
             x_bct, y_bct, warm_bct, valid = self.to_device(

@@ -294,9 +294,9 @@ class _Trainer:
         self.model.train()
         batches = self.feed.batches()
         while True:
-            began = time.perf_counter()
+            began, waited = time.perf_counter(), self.feed.waited_seconds
             batch = next(batches, None)
-            progress.waited += time.perf_counter() - began
+            progress.waited += self.feed.waited_seconds - waited
             if batch is None or (progress.losses and self._time_is_up()):
                 break
             epochs_done = self.epoch + len(progress.losses) / steps_in_epoch
