@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -120,14 +120,12 @@ class Data:
     def is_int16(self) -> bool:
         return self.audio.dtype == np.int16
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> Iterator[Piece]:
         """Every span, not copied where the samples are float32."""
-        pieces = []
         for file, start, length in self.spans:
             stretch = slice(int(start), int(start + length))
             dry, wet = (as_float(side[stretch]) for side in self.audio.samples_of(int(file)))
-            pieces.append(Piece(self.names[int(file)], int(start), dry, wet))
-        return pieces
+            yield Piece(self.names[int(file)], int(start), dry, wet)
 
     def addresses(self) -> np.ndarray:
         """What the sampler takes: int64 (n, 5) of the address of dry and wet, length, file, start

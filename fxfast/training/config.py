@@ -17,9 +17,9 @@ WARM_UP = 0.05
 BLOCK_SAMPLES = (256, 8192)
 BLOCKS = 16
 # Lanes of a recurrent net, the samples of a chunk, and the chunks from one start to the next.
-LANES = 32
+LANES = 16
 LANE_CHUNK = 512
-LANE_CHUNKS = 16
+LANE_CHUNKS = 32
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import torch
 
 from fxfast import exchange
 from fxfast.data import Data, Piece, Split, from_pairs
-from fxfast.data.split import PARTS
 from fxfast.errors import PairError, RunError
 from fxfast.graph import ModelGraph
 from fxfast.models import AudioModel
@@ -28,8 +27,9 @@ from fxfast.training.config import (
     for_model,
     learning_rate_at,
 )
-from fxfast.training.feed import Batch, make_feed
-from fxfast.training.losses import esr_loss, pre_emphasize
+from fxfast.training.feed import Batch, Feed, make_feed
+from fxfast.training.levels import Levels, measure_levels
+from fxfast.training.losses import esr_loss
 from fxfast.training.metrics import esr, esr_of_best_gain
 from fxfast.training.observers import EpochRecord, Observer, Step
 from fxfast.training.run_folder import RunFolder
@@ -86,17 +86,21 @@ def train(
     data = dataset_of(config, data)
     sample_rate = data.sample_rate
     device = choose_device(config.device)
-    pieces = _pieces(data, model.receptive_field)
+    levels = measure_levels(data.train, model.receptive_field, config.pre_emphasis)
+    has_target = levels.longest >= model.receptive_field
+    _require_part(data, "train", model.receptive_field, has_target, levels.has_signal)
+    pieces = _held_out(data, model.receptive_field)
     description = run_folder.describe_run(config, model, data)
     if resume:
         folder = run_folder.continue_run(Path(run_dir), description)
     else:
         folder = run_folder.start_run(Path(run_dir), description)
-    trainer = _Trainer(config, data.train, pieces, model.to(device), folder, sample_rate, device)
+    feed = make_feed(config, data.train, model.to(device), device)
+    trainer = _Trainer(config, feed, pieces, levels, model, folder, sample_rate)
     if resume:
         trainer.restore(load_checkpoint(folder.checkpoint))
     else:
-        model.calibrate(*trainer.training_levels_rms())
+        model.calibrate(levels.dry_rms, levels.wet_rms)
         save_checkpoint(trainer.checkpoint(), folder.checkpoint)
     stopped_by = trainer.run(observers)
     result = trainer.result(stopped_by)
@@ -112,24 +116,30 @@ def dataset_of(config: TrainConfig, data: Data | Sequence[Pair]) -> Data:
     return from_pairs(data, Split(*fractions, config.guard_samples))
 
 
-def _pieces(data: Data, receptive_field: int) -> dict[str, list[Piece]]:
-    """Train, validation and test, without the pieces that are too short for a target."""
+def _held_out(data: Data, receptive_field: int) -> dict[str, list[Piece]]:
+    """The pieces of validation and test that are long enough for a target."""
     found = {}
-    for part in PARTS:
-        of_part = data.part(part)
-        pieces = [p for p in of_part.pieces() if len(p.dry) >= receptive_field]
-        if not pieces:
-            share = max(of_part.samples / max(data.samples, 1), 1e-9)
-            longest = int(data.lengths.max(initial=0))
-            raise PairError(
-                f"pairs: expected at least one of {receptive_field / share:.0f} samples or more "
-                f"for the {part} part, got {data.files} pairs of at most {longest} samples"
-            )
-        if not any(np.any(wet) for wet in _targets(pieces, receptive_field)):
-            name = "training" if part == "train" else part
-            raise PairError(f"wet: expected a signal in the {name} part, got silence")
+    for part in ("validation", "test"):
+        pieces = [p for p in data.part(part).pieces() if len(p.dry) >= receptive_field]
+        has_signal = any(np.any(wet) for wet in _targets(pieces, receptive_field))
+        _require_part(data, part, receptive_field, bool(pieces), has_signal)
         found[part] = pieces
     return found
+
+
+def _require_part(
+    data: Data, part: str, receptive_field: int, has_target: bool, has_signal: bool
+) -> None:
+    if not has_target:
+        share = max(data.part(part).samples / max(data.samples, 1), 1e-9)
+        raise PairError(
+            f"pairs: expected at least one of {receptive_field / share:.0f} samples or more "
+            f"for the {part} part, got {data.files} pairs of at most "
+            f"{int(data.lengths.max(initial=0))} samples"
+        )
+    if not has_signal:
+        name = "training" if part == "train" else part
+        raise PairError(f"wet: expected a signal in the {name} part, got silence")
 
 
 def _targets(pieces: Sequence[Piece], receptive_field: int) -> list[np.ndarray]:
@@ -163,17 +173,16 @@ class _Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        train: Data,
+        feed: Feed,
         pieces: dict[str, list[Piece]],
+        levels: Levels,
         model: AudioModel,
         folder: RunFolder,
         sample_rate: int,
-        device: torch.device,
     ) -> None:
         self.config, self.pieces, self.model = config, pieces, model
         self.folder, self.sample_rate = folder, sample_rate
-        self.feed = make_feed(config, train, model, device)
-        self.energy_floor = self._mean_target_energy()
+        self.feed, self.energy_floor = feed, levels.target_energy
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=config.learning_rate, betas=ADAM_BETAS
         )
@@ -183,25 +192,9 @@ class _Trainer:
         self.elapsed_before = 0.0
         self.started = self.saved = time.monotonic()
 
-    def _mean_target_energy(self) -> float:
-        total = count = 0.0
-        for wet in _targets(self.pieces["train"], self.model.receptive_field):
-            signal = torch.from_numpy(wet)[None, None]
-            if self.config.pre_emphasis:
-                signal = pre_emphasize(signal, self.config.pre_emphasis)
-            total += float(signal.double().square().sum())
-            count += signal.numel()
-        return max(total / max(count, 1.0), 1e-12)
-
     @property
     def elapsed_seconds(self) -> float:
         return self.elapsed_before + time.monotonic() - self.started
-
-    def training_levels_rms(self) -> tuple[float, float]:
-        """Root mean square of dry and of wet over the training part."""
-        dry = np.concatenate([piece.dry for piece in self.pieces["train"]]).astype(np.float64)
-        wet = np.concatenate([piece.wet for piece in self.pieces["train"]]).astype(np.float64)
-        return float(np.sqrt(np.mean(dry**2))), float(np.sqrt(np.mean(wet**2)))
 
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(
