@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.sampler_table import sampler_table
 from fxfast.report.table import decibels, markdown, models_table, peers_that_win
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +38,7 @@ def filled(text: str) -> str:
         ("demo", "demo", demo_table),
         ("cpu", "cpu", cpu_table),
         ("models", "cpu", all_models),
+        ("sampler", "sampler", sampler_table),
     ):
         path = newest(kind)
         body = f"{make(json.loads(path.read_text()))}\n\nFrom `bench/results/{path.name}`.\n"

@@ -13,12 +13,15 @@ from fxfast import models
 from fxfast.report.compare import eager_net
 from fxfast.report.measure import Timing, rounds, wall_seconds
 from fxfast.training import TrainConfig
+from fxfast.training.config import for_model
 
 
 def step(count: int) -> dict[str, Any]:
     """Forward and backward of one batch of the default size, on all cores."""
     graph = preset_graph()
-    config = TrainConfig()
+    config = for_model(TrainConfig(), graph.receptive_field, carries_state=False)
+    assert config.block_samples is not None
+    assert config.batch_blocks is not None
     samples = config.block_samples + graph.receptive_field - 1
     generator = torch.Generator().manual_seed(0)
     x_bct = torch.randn(config.batch_blocks, 1, samples, generator=generator)

@@ -31,6 +31,12 @@ class PairError(FxfastError, ValueError):
     code = "E_PAIR"
 
 
+class PackError(FxfastError, ValueError):
+    """A packed dataset is damaged or not one."""
+
+    code = "E_PACK"
+
+
 class AudioFileError(FxfastError, RuntimeError):
     """An audio file cannot be read or written."""
 

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from nets import random_graph
 
 from fxfast import exchange
+from fxfast.data import pack
 from fxfast.exchange.torchscript import export_torchscript
 from fxfast.native import torch_library
+from fxfast.pairs.pair_set import Pair
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,8 +38,23 @@ def test_python_example_runs(number: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_there_are_two_python_examples() -> None:
-    assert len(python_examples()) == 2
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_example_of_batches_runs(number: int, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=40_000).astype(np.float32)
+    pack([Pair("a", noise, noise, 48_000)], tmp_path / "data.fxpack")
+    done = subprocess.run(
+        [sys.executable, "-c", python_examples()[number]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_as_many_python_examples_as_are_run() -> None:
+    assert len(python_examples()) == 5
     assert len(python_examples()[0].splitlines()) <= 12
 
 

@@ -124,6 +124,11 @@ def some_checkpoint() -> Checkpoint:
         best_esr=0.5,
         best_epoch=1,
         elapsed_seconds=3.5,
+        feed={"state": bytes(64)},
+        losses=torch.tensor([0.5, 0.25]),
+        samples=700,
+        waited=0.125,
+        trained=2.5,
     )
 
 

@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "base/finite.h"
+#include "bindings/sampler_module.h"
 #include "engine/render_array.h"
 #include "engine/run_block.h"
 #include "kernels/choose_isa.h"
@@ -323,6 +324,7 @@ PYBIND11_MODULE(_native, module) {
       "chosen_isa", [](const std::string& isa) { return choose_kernels(isa.c_str()).name; },
       py::arg("isa") = "");
   module.def("multiply_add_peak", &measure_multiply_add_peak, py::arg("isa"), py::arg("seconds"));
+  bind_sampler(module);
 }
 
 }  // namespace fxfast

@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from fxfast import __version__
 from fxfast.errors import FxfastError
 
-COMMANDS = ("demo", "signals", "pairs", "train", "export", "render", "inspect", "bench", "doctor")
+COMMANDS = (
+    "demo",
+    "signals",
+    "pairs",
+    "pack",
+    "train",
+    "export",
+    "render",
+    "inspect",
+    "bench",
+    "doctor",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fxfast.errors import InputError, OutputExistsError
 
 if TYPE_CHECKING:
+    from fxfast.data import Data
     from fxfast.models import AudioModel
+    from fxfast.pairs.pair_set import Pair
     from fxfast.training import Observer, SanityResult, TrainConfig, TrainResult
 
 # Options that are fields of TrainConfig. None means: the default, or with --resume what
@@ -22,6 +24,7 @@ _CONFIG_FIELDS = (
     "patience",
     "batch_blocks",
     "block_samples",
+    "segment_blocks",
     "learning_rate",
     "pre_emphasis",
     "seed",
@@ -34,10 +37,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
         help="train a model on dry/wet pairs",
-        description="Train a model on the pairs in PAIRS_DIR/dry and PAIRS_DIR/wet. Each pair "
-        "is split by time into training, validation and test parts that share no sample.",
+        description="Train a model on the pairs in PAIRS/dry and PAIRS/wet, each split by time "
+        "into training, validation and test parts that share no sample, or on a file that "
+        "fxfast pack wrote, with its split.",
     )
-    parser.add_argument("pairs_dir", metavar="PAIRS_DIR", type=Path)
+    parser.add_argument("pairs", metavar="PAIRS", type=Path, help="folder or packed file")
     parser.add_argument("--model", metavar="NAME", help="architecture by name, e.g. conv-64-32")
     parser.add_argument("--out", metavar="RUN_DIR", type=Path, help="folder of the run")
     parser.add_argument("--seconds", type=float, help="stop after this training time")
@@ -45,8 +49,21 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--patience", type=int, help="stop after this many epochs without a better validation ESR"
     )
-    parser.add_argument("--batch", dest="batch_blocks", type=int, help="blocks per step")
-    parser.add_argument("--block", dest="block_samples", type=int, help="target samples per block")
+    parser.add_argument(
+        "--batch", dest="batch_blocks", type=int, help="blocks per step (lanes of a recurrent net)"
+    )
+    parser.add_argument(
+        "--block",
+        dest="block_samples",
+        type=int,
+        help="target samples per block (of a recurrent net: from one step to the next)",
+    )
+    parser.add_argument(
+        "--segment",
+        dest="segment_blocks",
+        type=int,
+        help="blocks through which a recurrent net keeps its state",
+    )
     parser.add_argument("--lr", dest="learning_rate", type=float, help="first learning rate")
     parser.add_argument("--seed", type=int)
     parser.add_argument(
@@ -87,23 +104,29 @@ def _steps(text: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, or checks the set-up with ``--sanity``; the exit code."""
-    from fxfast.pairs.pair_set import load_pairs
     from fxfast.training import ProgressBar, check_identity, train
 
     _require_options(args)
     config, model = _set_up(args)
-    pairs = load_pairs(args.pairs_dir)
+    data = _data(args.pairs)
     with ProgressBar("sanity check" if args.sanity else "training") as bar:
         observers: list[Observer] = [bar, *_inspectors(args)]
         if args.sanity:
-            sanity = check_identity(config, pairs, model, observers=observers)
+            sanity = check_identity(config, data, model, observers=observers)
         else:
-            result = train(config, pairs, model, args.out, resume=args.resume, observers=observers)
+            result = train(config, data, model, args.out, resume=args.resume, observers=observers)
     if args.sanity:
         print(json.dumps(asdict(sanity)) if args.json else _sanity_line(sanity))
         return 0 if sanity.passed else 1
     print(json.dumps(asdict(result)) if args.json else _summary(result))
     return 0
+
+
+def _data(path: Path) -> Data | list[Pair]:
+    from fxfast.data import load
+    from fxfast.pairs.pair_set import load_pairs
+
+    return load(path) if path.is_file() else load_pairs(path)
 
 
 def _require_options(args: argparse.Namespace) -> None:

@@ -1,23 +1,25 @@
-"""From pairs to training batches."""
+"""From pairs to training batches: datasets, and the samplers that hand them out."""
 
-from fxfast.data.windows import (
-    Batch,
-    Piece,
-    TimeSplit,
-    WindowSet,
-    block_of_windows,
-    render_by_windows,
-    split_by_time,
-    windows_of_block,
-)
+from fxfast.data.dataset import Data, Piece, from_arrays, from_pairs
+from fxfast.data.lane_sampler import LaneBatch, Lanes
+from fxfast.data.pack_file import load, pack
+from fxfast.data.split import Split
+from fxfast.data.window_sampler import Blocks, Windows
+from fxfast.data.windows import block_of_windows, render_by_windows, windows_of_block
 
 __all__ = [
-    "Batch",
+    "Blocks",
+    "Data",
+    "LaneBatch",
+    "Lanes",
     "Piece",
-    "TimeSplit",
-    "WindowSet",
+    "Split",
+    "Windows",
     "block_of_windows",
+    "from_arrays",
+    "from_pairs",
+    "load",
+    "pack",
     "render_by_windows",
-    "split_by_time",
     "windows_of_block",
 ]

@@ -48,6 +48,23 @@ class AudioModel(torch.nn.Module, ABC):
     def receptive_field(self) -> int:
         """Samples of input that one output sample depends on, itself included."""
 
+    @property
+    def carries_state(self) -> bool:
+        """Whether the model has a state to carry from one chunk of audio to the next: then it
+        trains on lanes, and has ``initial_state`` and ``forward_from``."""
+        return False
+
+    def initial_state(self, lanes: int) -> tuple[torch.Tensor, ...]:
+        """The state of so many lanes before any audio, as tensors (lanes, ...)."""
+        raise NotImplementedError(f"{self.architecture} carries no state")
+
+    def forward_from(
+        self, x_bct: torch.Tensor, state: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """(B, 1, T) to (B, 1, T) from a state on, and the state afterwards: chunk by chunk the
+        same as in one."""
+        raise NotImplementedError(f"{self.architecture} carries no state")
+
     def calibrate(self, input_rms: float, output_rms: float) -> None:
         """Told once, before training, how loud dry and wet are; does nothing by default.
 

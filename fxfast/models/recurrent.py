@@ -69,17 +69,28 @@ class _Net(nn.Module):
         self.register_buffer("initial", torch.zeros(2, config.layers, config.units))
 
     def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+        y_bct, _ = self.run(x_bct, self.initial_cells(x_bct.shape[0]), self.warm_up_samples)
+        return y_bct
+
+    def initial_cells(self, lanes: int) -> torch.Tensor:
+        """(lanes, 2, layers, units)."""
+        return self.initial.expand(lanes, *self.initial.shape)
+
+    def run(
+        self, x_bct: torch.Tensor, cells_b2lu: torch.Tensor, dropped: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The output without its first ``dropped`` samples, and the cells afterwards."""
         for convolution, activation in zip(self.front, self.front_activations, strict=True):
             x_bct = activation(convolution(x_bct))
-        state_2lbu = self.initial[:, :, None].repeat(1, 1, x_bct.shape[0], 1)
+        state_2lbu = cells_b2lu.permute(1, 2, 0, 3).contiguous()
         of_lstm = isinstance(self.cells, nn.LSTM)
         state = (state_2lbu[0], state_2lbu[1]) if of_lstm else state_2lbu[0]
-        h_btc, _ = self.cells(x_bct.transpose(1, 2), state)
-        h_btc = h_btc[:, self.warm_up_samples :]
+        h_btc, after = self.cells(x_bct.transpose(1, 2), state)
+        after_2lbu = torch.stack(after if of_lstm else (after, state_2lbu[1]))
+        h_btc = h_btc[:, dropped:]
         for index, layer in enumerate(self.head):
             h_btc = layer(self.head_activation(h_btc) if index else h_btc)
-        y_bct: torch.Tensor = h_btc.transpose(1, 2)
-        return y_bct
+        return h_btc.transpose(1, 2), after_2lbu.permute(2, 0, 1, 3)
 
 
 @register("recurrent")
@@ -91,10 +102,10 @@ class RecurrentModel(AudioModel):
     layers and a head of 800, 400, 200 and 1. "conv-lstm-24" has two convolutions in front and
     a skip.
 
-    A recurrent net depends on all samples before, and a block of training does not have them:
-    the net starts from its initial state at the first sample of the block, and what comes out
-    in the ``warm_up_samples`` is dropped. So training is approximate as far as the net still
-    remembers its start after the warm-up; the engine keeps the state and is exact.
+    A recurrent net depends on all samples before. ``forward`` does not have them: the net starts
+    from its initial state at the first sample, and what comes out in the ``warm_up_samples`` is
+    dropped. Training goes through long stretches in chunks, keeps the state from one to the next
+    (``forward_from``) and warms up only where a stretch begins.
 
     The net works between an input gain and an output gain, 1 until ``calibrate``. They are
     powers of two, so that a graph, where they are part of the weights, is the same function
@@ -131,6 +142,26 @@ class RecurrentModel(AudioModel):
             )
         y_bct: torch.Tensor = self.net(x_bct * self.input_gain) * self.output_gain
         return y_bct + x_bct[:, :, field - 1 :] if self.config.skip else y_bct
+
+    @property
+    def carries_state(self) -> bool:
+        return True
+
+    def initial_state(self, lanes: int) -> tuple[torch.Tensor, ...]:
+        """The last input samples that the convolutions still need, (lanes, 1, history), silence;
+        and the cells (lanes, 2, layers, units)."""
+        history = self.net.initial.new_zeros(lanes, 1, self.config.history_samples)
+        return history, self.net.initial_cells(lanes)
+
+    def forward_from(
+        self, x_bct: torch.Tensor, state: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        history, cells = state
+        with_history = torch.cat([history, x_bct], dim=2)
+        y_bct, cells = self.net.run(with_history * self.input_gain, cells, 0)
+        y_bct = y_bct * self.output_gain
+        history = with_history[:, :, x_bct.shape[2] :]
+        return y_bct + x_bct if self.config.skip else y_bct, (history, cells)
 
     def calibrate(self, input_rms: float, output_rms: float) -> None:
         """Brings the input of the net near unit level and its output near that of wet.

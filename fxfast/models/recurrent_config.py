@@ -47,8 +47,8 @@ class RecurrentConfig:
 
     ``head_sizes`` are those of the dense layers before the last, each of which ends with
     ``head_activation``, one of ACTIVATIONS. ``front`` are convolutions before the cells.
-    ``skip`` adds the input to the output. In training the first ``warm_up_samples`` of every
-    block only bring the cells into their state.
+    ``skip`` adds the input to the output. In training ``warm_up_samples`` before every stretch
+    only bring the cells into their state.
     """
 
     cell: str

@@ -6,6 +6,7 @@ different formats. Pairs are mono, of equal length and of one sample rate in the
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,15 +67,14 @@ def load_pairs(pairs_dir: AnyPath) -> list[Pair]:
     """All pairs of a folder in memory, sorted by name. Errors as ``find_pairs``, and
     AudioFileError for a file that is damaged or contains NaN or infinity.
     """
-    return [
-        Pair(
-            files.name,
-            read_audio(files.dry.path)[0][0],
-            read_audio(files.wet.path)[0][0],
-            files.dry.sample_rate,
-        )
-        for files in find_pairs(pairs_dir)
-    ]
+    return list(read_pairs(find_pairs(pairs_dir)))
+
+
+def read_pairs(pairs: Iterable[PairFiles]) -> Iterator[Pair]:
+    """The audio of pairs that were found, one pair at a time."""
+    for files in pairs:
+        dry, wet = read_audio(files.dry.path)[0][0], read_audio(files.wet.path)[0][0]
+        yield Pair(files.name, dry, wet, files.dry.sample_rate)
 
 
 def _by_name(root: Path, side: str) -> dict[str, Path]:

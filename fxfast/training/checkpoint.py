@@ -14,15 +14,17 @@ import torch
 from fxfast.errors import RunError
 from fxfast.whole_file import whole_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """``epoch`` counts finished epochs; ``elapsed_seconds`` is training time so far.
 
-    ``best_epoch`` is 0 before the first validation. ``model`` and ``optimizer`` are
-    state dicts.
+    ``best_epoch`` is 0 before the first validation. ``model``, ``optimizer`` and ``feed`` are
+    state dicts: the last one says which batch is next. ``losses`` are those of the steps of an
+    epoch that is not finished, ``samples`` its targets, ``waited`` the seconds it waited for data
+    and ``trained`` those it took.
     """
 
     model: dict[str, Any]
@@ -33,6 +35,11 @@ class Checkpoint:
     best_esr: float
     best_epoch: int
     elapsed_seconds: float
+    feed: dict[str, Any]
+    losses: torch.Tensor
+    samples: int
+    waited: float
+    trained: float
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,13 @@ from fxfast.errors import InputError, RunError
 DEVICES = ("auto", "cpu", "cuda")
 # Share of the budget: at full rate from the first step, relu layers can die at once.
 WARM_UP = 0.05
+# The least and the most samples of a block of windows, and the blocks of the least.
+BLOCK_SAMPLES = (256, 8192)
+BLOCKS = 16
+# Lanes of a recurrent net, the samples of a chunk, and the chunks from one start to the next.
+LANES = 16
+LANE_CHUNK = 512
+LANE_CHUNKS = 32
 
 
 @dataclass(frozen=True)
@@ -20,18 +27,21 @@ class TrainConfig:
     """A run stops at the first of ``seconds`` (training time over all resumes),
     ``epochs`` and ``patience`` (epochs without a better validation ESR); None is no limit.
 
-    A step takes ``batch_blocks`` blocks of ``block_samples`` targets. The learning rate
+    A step takes ``batch_blocks`` blocks of ``block_samples`` targets. Of a recurrent net these are
+    lanes and their chunks, and a lane starts anew after ``segment_blocks`` chunks. None leaves
+    them to ``for_model``. The learning rate
     rises over the first ``WARM_UP`` of the budget to ``learning_rate`` and then falls along
     half a cosine to ``final_learning_rate``, so a short run decays as fully as a long one.
     ``pre_emphasis`` is the coefficient of the loss filter (0 is off, 0.95 is usual).
-    The three fractions and ``guard_samples`` are those of ``split_by_time``.
+    The three fractions and ``guard_samples`` are those of ``Split``, for data without one.
     """
 
     seconds: float | None = None
     epochs: int | None = 30
     patience: int | None = None
-    batch_blocks: int = 16
-    block_samples: int = 256
+    batch_blocks: int | None = None
+    block_samples: int | None = None
+    segment_blocks: int | None = None
     learning_rate: float = 5e-3
     final_learning_rate: float = 2e-5
     pre_emphasis: float = 0.0
@@ -43,9 +53,10 @@ class TrainConfig:
     guard_samples: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("batch_blocks", self.batch_blocks, 1)
         # Pre-emphasis costs the first sample of a block, so two are needed.
-        _at_least("block_samples", self.block_samples, 2)
+        for name, least in (("batch_blocks", 1), ("block_samples", 2), ("segment_blocks", 1)):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), least)
         _at_least("seed", self.seed, 0)
         for name in ("seconds", "epochs", "patience", "learning_rate"):
             value = getattr(self, name)
@@ -62,6 +73,22 @@ class TrainConfig:
             raise InputError("budget: expected seconds, epochs or patience, got none of them")
         if self.device not in DEVICES:
             raise InputError(f"device: expected one of {', '.join(DEVICES)}, got {self.device!r}")
+
+
+def for_model(config: TrainConfig, receptive_field: int, carries_state: bool) -> TrainConfig:
+    """The config with the sizes of a step that suit the model, where it leaves them open.
+
+    A block costs its history on top: so it grows with the receptive field, and there are fewer
+    in a step, but not so few that a step sees too little of the audio.
+    """
+    block, batch, segment = config.block_samples, config.batch_blocks, config.segment_blocks
+    if carries_state:
+        block, batch, segment = block or LANE_CHUNK, batch or LANES, segment or LANE_CHUNKS
+    else:
+        field = min(max(receptive_field, BLOCK_SAMPLES[0]), BLOCK_SAMPLES[1])
+        block = block or 1 << (field - 1).bit_length()
+        batch = batch or max(4, round(BLOCKS * math.sqrt(BLOCK_SAMPLES[0] / block)))
+    return replace(config, block_samples=block, batch_blocks=batch, segment_blocks=segment)
 
 
 def _at_least(name: str, value: Any, least: int) -> None:

@@ -32,7 +32,8 @@ class Step:
 class EpochRecord:
     """One line of RUN/log.jsonl. ``epoch`` counts from 1; ``steps`` is the number of steps
     in it, fewer than usual when the time ran out; ``seconds`` is its duration with
-    validation, ``elapsed_seconds`` the time since the start of the run."""
+    validation, ``elapsed_seconds`` the time since the start of the run; ``data_wait`` is the share
+    of the time of the steps that went by waiting for their data."""
 
     epoch: int
     steps: int
@@ -43,6 +44,7 @@ class EpochRecord:
     seconds: float
     elapsed_seconds: float
     samples_per_second: float
+    data_wait: float
 
 
 class Observer:

@@ -1,8 +1,8 @@
 """The folder of a training run: what is in it, how it starts and how it goes on.
 
-config.json        TrainConfig, model description, rate and fingerprint of the pairs
+config.json        TrainConfig, model description, rate and fingerprint of the data
 log.jsonl          one line per epoch (EpochRecord)
-checkpoint.pt      the state after the last epoch
+checkpoint.pt      the state after the last epoch, or within a long one
 model.safetensors  the model with the best validation ESR
 result.json        the figures of that model on the test part
 """
@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fxfast.data import Data
 from fxfast.errors import FxfastError, OutputExistsError, RunError
 from fxfast.models import AudioModel, describe
-from fxfast.pairs.pair_set import Pair
 from fxfast.training.checkpoint import write_json, write_text
 from fxfast.training.config import TrainConfig
 from fxfast.training.observers import EpochRecord
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FREE_AT_RESUME = ("seconds", "epochs", "patience", "device")
 
 
@@ -62,22 +61,14 @@ class RunDescription:
     train: TrainConfig
     model: dict[str, Any]
     sample_rate: int
-    pairs: list[dict[str, Any]]
+    data: dict[str, Any]
 
 
-def describe_run(config: TrainConfig, model: AudioModel, pairs: Sequence[Pair]) -> RunDescription:
+def describe_run(config: TrainConfig, model: AudioModel, data: Data) -> RunDescription:
     """The description of a run with these parts; JSON values only."""
-    fingerprint = [
-        {
-            "name": pair.name,
-            "samples": len(pair.dry),
-            "dry_crc32": zlib.crc32(pair.dry.tobytes()),
-            "wet_crc32": zlib.crc32(pair.wet.tobytes()),
-        }
-        for pair in pairs
-    ]
+    described = {"files": data.files, "samples": data.samples, "checksums": data.fingerprint}
     plain_model = json.loads(json.dumps(describe(model)))
-    return RunDescription(config, plain_model, int(pairs[0].sample_rate), fingerprint)
+    return RunDescription(config, plain_model, data.sample_rate, described)
 
 
 def read_description(run_dir: Path) -> RunDescription:
@@ -124,7 +115,7 @@ def continue_run(run_dir: Path, description: RunDescription) -> RunFolder:
     _require_same(folder, "sample_rate", before["sample_rate"], now["sample_rate"])
     if before["model"] != now["model"]:
         raise RunError(f"{folder.path}: expected the model of the run to resume, got another one")
-    if before["pairs"] != now["pairs"]:
+    if before["data"] != now["data"]:
         raise RunError(f"{folder.path}: expected the pairs of the run to resume, got other audio")
     write_json(folder.config, {"format_version": FORMAT_VERSION, **now})
     return folder

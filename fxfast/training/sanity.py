@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fxfast.data import Data
 from fxfast.models import AudioModel
 from fxfast.pairs.pair_set import Pair
 from fxfast.training.config import TrainConfig
 from fxfast.training.observers import Observer
-from fxfast.training.trainer import train
+from fxfast.training.trainer import dataset_of, train
 
 SANITY_SECONDS = 15.0
 SANITY_ESR = 0.01
@@ -29,7 +30,7 @@ class SanityResult:
 
 def check_identity(
     config: TrainConfig,
-    pairs: Sequence[Pair],
+    data: Data | Sequence[Pair],
     model: AudioModel,
     *,
     bound: float = SANITY_ESR,
@@ -41,7 +42,7 @@ def check_identity(
     budget is that of ``config``, with at most ``SANITY_SECONDS``. Raises as ``train``.
     """
     seconds = min(config.seconds or SANITY_SECONDS, SANITY_SECONDS)
-    identity = [replace(pair, wet=pair.dry) for pair in pairs]
+    identity = dataset_of(config, data).with_dry_as_wet()
     with tempfile.TemporaryDirectory(prefix="fxfast-sanity-") as folder:
         result = train(
             replace(config, seconds=seconds, patience=None),

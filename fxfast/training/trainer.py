@@ -1,18 +1,18 @@
-"""The training loop: blocks in, best model of the run out."""
+"""The training loop: batches in, best model of the run out."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from fxfast import exchange
-from fxfast.data.windows import Batch, Piece, TimeSplit, WindowSet, split_by_time
+from fxfast.data import Data, Piece, Split, from_pairs
 from fxfast.errors import PairError, RunError
 from fxfast.graph import ModelGraph
 from fxfast.models import AudioModel
@@ -20,8 +20,16 @@ from fxfast.pairs.pair_set import Pair
 from fxfast.player import Player
 from fxfast.training import run_folder
 from fxfast.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_json
-from fxfast.training.config import TrainConfig, budget_used, choose_device, learning_rate_at
-from fxfast.training.losses import esr_loss, pre_emphasize
+from fxfast.training.config import (
+    TrainConfig,
+    budget_used,
+    choose_device,
+    for_model,
+    learning_rate_at,
+)
+from fxfast.training.feed import Batch, Feed, make_feed
+from fxfast.training.levels import Levels, measure_levels
+from fxfast.training.losses import esr_loss
 from fxfast.training.metrics import esr, esr_of_best_gain
 from fxfast.training.observers import EpochRecord, Observer, Step
 from fxfast.training.run_folder import RunFolder
@@ -30,6 +38,8 @@ from fxfast.training.run_folder import RunFolder
 # the high learning rates usable that short runs need.
 ADAM_BETAS = (0.9, 0.99)
 MAX_GRADIENT_NORM = 1.0
+# Within a long epoch a checkpoint is written so often.
+CHECKPOINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -55,35 +65,42 @@ class TrainResult:
 
 def train(
     config: TrainConfig,
-    pairs: Sequence[Pair],
+    data: Data | Sequence[Pair],
     model: AudioModel,
     run_dir: Path | str,
     *,
     resume: bool = False,
     observers: Sequence[Observer] = (),
 ) -> TrainResult:
-    """Trains ``model`` on pairs of one sample rate and leaves the best one in ``run_dir``.
+    """Trains ``model`` on data of one sample rate and leaves the best one in ``run_dir``.
 
-    Each epoch ends with a validation by the engine and a checkpoint; ``resume`` goes on
-    from the last one, to the same weights as without the stop when the budget is in
-    epochs. ``model`` holds the last weights afterwards, RUN/model.safetensors the best.
-    Raises ``PairError`` for unusable pairs, ``OutputExistsError`` when ``run_dir`` is
+    Pairs are split as ``config`` says, a dataset as it is. Each epoch ends with a validation by
+    the engine; checkpoints are written then and within long epochs. ``resume`` goes on from the
+    last one, to the same weights as without the stop when the budget is in epochs. ``model``
+    holds the last weights afterwards, RUN/model.safetensors the best.
+    Raises ``PairError`` for unusable data, ``OutputExistsError`` when ``run_dir`` is
     there already, ``RunError`` when the device is absent, the run cannot be resumed or
     the loss is no longer finite.
     """
-    _require_usable(pairs)
+    config = for_model(config, model.receptive_field, model.carries_state)
+    data = dataset_of(config, data)
+    sample_rate = data.sample_rate
     device = choose_device(config.device)
-    split = _split(config, pairs, model)
-    description = run_folder.describe_run(config, model, pairs)
+    levels = measure_levels(data.train, model.receptive_field, config.pre_emphasis)
+    has_target = levels.longest >= model.receptive_field
+    _require_part(data, "train", model.receptive_field, has_target, levels.has_signal)
+    pieces = _held_out(data, model.receptive_field)
+    description = run_folder.describe_run(config, model, data)
     if resume:
         folder = run_folder.continue_run(Path(run_dir), description)
     else:
         folder = run_folder.start_run(Path(run_dir), description)
-    trainer = _Trainer(config, split, model.to(device), folder, description.sample_rate, device)
+    feed = make_feed(config, data.train, model.to(device), device)
+    trainer = _Trainer(config, feed, pieces, levels, model, folder, sample_rate)
     if resume:
         trainer.restore(load_checkpoint(folder.checkpoint))
     else:
-        model.calibrate(*trainer.training_levels_rms())
+        model.calibrate(levels.dry_rms, levels.wet_rms)
         save_checkpoint(trainer.checkpoint(), folder.checkpoint)
     stopped_by = trainer.run(observers)
     result = trainer.result(stopped_by)
@@ -91,45 +108,38 @@ def train(
     return result
 
 
-def _require_usable(pairs: Sequence[Pair]) -> None:
-    if not pairs:
-        raise PairError("pairs: expected at least one, got none")
-    for pair in pairs:
-        if pair.dry.ndim != 1 or pair.dry.shape != pair.wet.shape:
-            raise PairError(
-                f"{pair.name}: expected dry and wet of one shape (T,), "
-                f"got {pair.dry.shape} and {pair.wet.shape}"
-            )
-        if pair.sample_rate != pairs[0].sample_rate:
-            raise PairError(
-                f"{pair.name}: expected {pairs[0].sample_rate} Hz as in {pairs[0].name}, "
-                f"got {pair.sample_rate} Hz"
-            )
-        for side, audio in (("dry", pair.dry), ("wet", pair.wet)):
-            if audio.dtype != np.float32:
-                raise PairError(
-                    f"{pair.name}: expected float32 samples in {side}, got {audio.dtype}"
-                )
-            if not np.isfinite(audio).all():
-                raise PairError(
-                    f"{pair.name}: expected finite samples in {side}, got NaN or infinity"
-                )
+def dataset_of(config: TrainConfig, data: Data | Sequence[Pair]) -> Data:
+    """The data themselves, or pairs with the split of the config."""
+    if isinstance(data, Data):
+        return data
+    fractions = (config.train_fraction, config.validation_fraction, config.test_fraction)
+    return from_pairs(data, Split(*fractions, config.guard_samples))
 
 
-def _split(config: TrainConfig, pairs: Sequence[Pair], model: AudioModel) -> TimeSplit:
-    split = split_by_time(
-        pairs,
-        receptive_field=model.receptive_field,
-        train=config.train_fraction,
-        validation=config.validation_fraction,
-        test=config.test_fraction,
-        guard_samples=config.guard_samples,
-    )
-    parts = {"training": split.train, "validation": split.validation, "test": split.test}
-    for part, pieces in parts.items():
-        if not any(np.any(wet) for wet in _targets(pieces, model.receptive_field)):
-            raise PairError(f"wet: expected a signal in the {part} part, got silence")
-    return split
+def _held_out(data: Data, receptive_field: int) -> dict[str, list[Piece]]:
+    """The pieces of validation and test that are long enough for a target."""
+    found = {}
+    for part in ("validation", "test"):
+        pieces = [p for p in data.part(part).pieces() if len(p.dry) >= receptive_field]
+        has_signal = any(np.any(wet) for wet in _targets(pieces, receptive_field))
+        _require_part(data, part, receptive_field, bool(pieces), has_signal)
+        found[part] = pieces
+    return found
+
+
+def _require_part(
+    data: Data, part: str, receptive_field: int, has_target: bool, has_signal: bool
+) -> None:
+    if not has_target:
+        share = max(data.part(part).samples / max(data.samples, 1), 1e-9)
+        raise PairError(
+            f"pairs: expected at least one of {receptive_field / share:.0f} samples or more "
+            f"for the {part} part, got {data.files} pairs of at most "
+            f"{int(data.lengths.max(initial=0))} samples"
+        )
+    if not has_signal:
+        name = "training" if part == "train" else part
+        raise PairError(f"wet: expected a signal in the {name} part, got silence")
 
 
 def _targets(pieces: Sequence[Piece], receptive_field: int) -> list[np.ndarray]:
@@ -147,56 +157,44 @@ def evaluate(graph: ModelGraph, pieces: Sequence[Piece], receptive_field: int) -
     return esr(predictions, _targets(pieces, receptive_field))
 
 
+@dataclass
+class _Progress:
+    """The steps of an epoch so far."""
+
+    losses: list[torch.Tensor] = field(default_factory=list)
+    samples: int = 0
+    waited: float = 0.0
+    trained: float = 0.0
+
+
 class _Trainer:
     """The state of a run between steps; ``epoch`` and ``step`` count what is finished."""
 
     def __init__(
         self,
         config: TrainConfig,
-        split: TimeSplit,
+        feed: Feed,
+        pieces: dict[str, list[Piece]],
+        levels: Levels,
         model: AudioModel,
         folder: RunFolder,
         sample_rate: int,
-        device: torch.device,
     ) -> None:
-        self.config, self.split, self.model = config, split, model
+        self.config, self.pieces, self.model = config, pieces, model
         self.folder, self.sample_rate = folder, sample_rate
-        self.windows = WindowSet(
-            split.train,
-            receptive_field=model.receptive_field,
-            block_samples=config.block_samples,
-            batch_blocks=config.batch_blocks,
-            seed=config.seed,
-            device=device,
-        )
-        self.energy_floor = self._mean_target_energy(device)
+        self.feed, self.energy_floor = feed, levels.target_energy
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=config.learning_rate, betas=ADAM_BETAS
         )
         self.epoch = self.step = self.best_epoch = 0
         self.best_esr = math.inf
+        self.progress = _Progress()
         self.elapsed_before = 0.0
-        self.started = time.monotonic()
-
-    def _mean_target_energy(self, device: torch.device) -> float:
-        total = count = 0.0
-        for wet in _targets(self.split.train, self.model.receptive_field):
-            signal = torch.from_numpy(wet)[None, None]
-            if self.config.pre_emphasis:
-                signal = pre_emphasize(signal, self.config.pre_emphasis)
-            total += float(signal.double().square().sum())
-            count += signal.numel()
-        return max(total / max(count, 1.0), 1e-12)
+        self.started = self.saved = time.monotonic()
 
     @property
     def elapsed_seconds(self) -> float:
         return self.elapsed_before + time.monotonic() - self.started
-
-    def training_levels_rms(self) -> tuple[float, float]:
-        """Root mean square of dry and of wet over the training part."""
-        dry = np.concatenate([piece.dry for piece in self.split.train]).astype(np.float64)
-        wet = np.concatenate([piece.wet for piece in self.split.train]).astype(np.float64)
-        return float(np.sqrt(np.mean(dry**2))), float(np.sqrt(np.mean(wet**2)))
 
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(
@@ -208,12 +206,18 @@ class _Trainer:
             best_esr=self.best_esr,
             best_epoch=self.best_epoch,
             elapsed_seconds=self.elapsed_seconds,
+            feed=self.feed.state_dict(),
+            losses=torch.stack(self.progress.losses) if self.progress.losses else torch.zeros(0),
+            samples=self.progress.samples,
+            waited=self.progress.waited,
+            trained=self.progress.trained,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         try:
             self.model.load_state_dict(checkpoint.model)
             self.optimizer.load_state_dict(checkpoint.optimizer)
+            self.feed.load_state_dict(checkpoint.feed)
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(
@@ -222,8 +226,15 @@ class _Trainer:
         self.epoch, self.step = checkpoint.epoch, checkpoint.step
         self.best_esr, self.best_epoch = checkpoint.best_esr, checkpoint.best_epoch
         self.elapsed_before = checkpoint.elapsed_seconds
-        self.started = time.monotonic()
+        self.progress = _Progress(
+            list(checkpoint.losses), checkpoint.samples, checkpoint.waited, checkpoint.trained
+        )
+        self.started = self.saved = time.monotonic()
         run_folder.cut_log(self.folder, self.epoch)
+
+    def _save(self) -> None:
+        save_checkpoint(self.checkpoint(), self.folder.checkpoint)
+        self.saved = time.monotonic()
 
     def run(self, observers: Sequence[Observer]) -> str:
         """Epochs until the budget is used; returns what ended the run."""
@@ -233,7 +244,7 @@ class _Trainer:
                 return stopped_by
             record = self._run_epoch(observers)
             run_folder.append_log(self.folder, record)
-            save_checkpoint(self.checkpoint(), self.folder.checkpoint)
+            self._save()
             for observer in observers:
                 observer.on_epoch(record)
 
@@ -248,38 +259,51 @@ class _Trainer:
         return ""
 
     def _run_epoch(self, observers: Sequence[Observer]) -> EpochRecord:
-        began, first_step, samples = time.monotonic(), self.step, 0
-        steps_in_epoch = self.windows.steps(self.epoch)
-        losses: list[torch.Tensor] = []
-        learning_rate = 0.0
-        self.model.train()
-        for batch in self.windows.epoch(self.epoch):
-            if losses and self._time_is_up():
-                break
-            epochs_done = self.epoch + len(losses) / steps_in_epoch
-            used = budget_used(self.config, self.elapsed_seconds, epochs_done)
-            learning_rate = learning_rate_at(self.config, used)
-            step = self._take_step(batch, learning_rate, used)
-            losses.append(step.loss)
-            samples += batch.y_bct.numel()
-            for observer in observers:
-                observer.on_step(step)
-        train_loss = float(torch.stack(losses).mean())
-        training_seconds = time.monotonic() - began
+        learning_rate = self._take_steps(observers)
+        progress, self.progress = self.progress, _Progress()
+        train_loss = float(torch.stack(progress.losses).mean())
         self.epoch += 1
+        self.feed.sampler.set_epoch(self.epoch)
         self._require_finite(train_loss, learning_rate)
+        steps_ended = time.monotonic()
         validation_esr = self._validate()
         return EpochRecord(
             epoch=self.epoch,
-            steps=self.step - first_step,
+            steps=len(progress.losses),
             train_loss=train_loss,
             validation_esr=validation_esr,
             best_esr=self.best_esr,
             learning_rate=learning_rate,
-            seconds=time.monotonic() - began,
+            seconds=progress.trained + time.monotonic() - steps_ended,
             elapsed_seconds=self.elapsed_seconds,
-            samples_per_second=samples / max(training_seconds, 1e-9),
+            samples_per_second=progress.samples / max(progress.trained, 1e-9),
+            data_wait=progress.waited / max(progress.trained, 1e-9),
         )
+
+    def _take_steps(self, observers: Sequence[Observer]) -> float:
+        """The steps that are left of the epoch, or of the time; the last learning rate."""
+        progress, steps_in_epoch = self.progress, self.feed.steps
+        learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        self.model.train()
+        batches = self.feed.batches()
+        while True:
+            began, waited = time.perf_counter(), self.feed.waited_seconds
+            batch = next(batches, None)
+            progress.waited += self.feed.waited_seconds - waited
+            if batch is None or (progress.losses and self._time_is_up()):
+                break
+            epochs_done = self.epoch + len(progress.losses) / steps_in_epoch
+            used = budget_used(self.config, self.elapsed_seconds, epochs_done)
+            learning_rate = learning_rate_at(self.config, used)
+            step = self._take_step(batch, learning_rate, used)
+            progress.losses.append(step.loss)
+            progress.samples += batch.y_bct.numel()
+            progress.trained += time.perf_counter() - began
+            if time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                self._save()
+            for observer in observers:
+                observer.on_step(step)
+        return learning_rate
 
     def _time_is_up(self) -> bool:
         return self.config.seconds is not None and self.elapsed_seconds >= self.config.seconds
@@ -287,7 +311,7 @@ class _Trainer:
     def _take_step(self, batch: Batch, learning_rate: float, used: float) -> Step:
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
-        prediction_bct = self.model(batch.x_bct)
+        prediction_bct = batch.predict()
         loss = esr_loss(
             prediction_bct,
             batch.y_bct,
@@ -320,7 +344,7 @@ class _Trainer:
 
     def _validate(self) -> float:
         graph = self.model.to_graph(self.sample_rate)
-        validation_esr = evaluate(graph, self.split.validation, self.model.receptive_field)
+        validation_esr = evaluate(graph, self.pieces["validation"], self.model.receptive_field)
         if validation_esr < self.best_esr:
             self.best_esr, self.best_epoch = validation_esr, self.epoch
             exchange.save(graph, self.folder.model)
@@ -328,7 +352,7 @@ class _Trainer:
 
     def result(self, stopped_by: str) -> TrainResult:
         history = self.model.receptive_field - 1
-        test = self.split.test
+        test = self.pieces["test"]
         inputs = [piece.dry[history:] for piece in test]
         targets = _targets(test, history + 1)
         return TrainResult(

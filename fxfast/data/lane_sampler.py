@@ -1,0 +1,112 @@
+"""Lanes: contiguous runs side by side, for recurrent nets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from fxfast.data.dataset import Data
+from fxfast.data.sampler import RingSampler, checked_integer
+
+_SEEDS = 2**64 - 1
+# The rows of info, as in LaneBatches::Column.
+_COLUMNS = ("reset", "warm", "valid", "lane", "file", "start")
+
+
+class LaneBatch(NamedTuple):
+    """One chunk of every lane: truncated back-propagation through time goes through ``x``.
+
+    ``x``, ``y`` are (B, 1, chunk), ``warm_x`` (B, 1, warmup); all others int64 (B,). Where
+    ``reset`` is 1 the state of the lane is to be zero before; then the last ``warm`` samples of
+    ``warm_x`` (zeros stand before them) come before ``x`` and bring the state to where it was,
+    without a loss. Only the first ``valid`` samples of the chunk count. ``file`` is -1 where a
+    lane has nothing left, ``start`` the first sample of the chunk in the file.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    reset: torch.Tensor
+    warm: torch.Tensor
+    valid: torch.Tensor
+    lane: torch.Tensor
+    file: torch.Tensor
+    start: torch.Tensor
+    warm_x: torch.Tensor
+    knobs: torch.Tensor
+
+
+class Lanes(RingSampler[LaneBatch]):
+    """``lanes`` contiguous runs in lock step, in chunks of ``chunk`` samples.
+
+    Every epoch cuts each span in segments of ``segment`` samples (a multiple of ``chunk``) from
+    a random phase on and shuffles them; lane l takes the segments l, l + lanes, ... and is reset
+    at each. All lanes begin their segments together, or with ``stagger`` evenly one after the
+    other. With ``segment`` None a lane is one of ``lanes`` equal parts of everything, and is
+    reset where a span ends. Every sample comes exactly once per epoch. Rank r has the r-th part
+    of the lanes.
+
+    Yields ``LaneBatch``es. Threads, prefetch and memory as in ``Windows``.
+    """
+
+    _mode = 1
+    _state_settings = ("lanes", "segment", "chunk", "warmup")
+
+    def __init__(
+        self,
+        data: Data,
+        lanes: int,
+        segment: int | None,
+        chunk: int,
+        warmup: int,
+        seed: int = 0,
+        *,
+        stagger: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int = 1,
+        prefetch: int | None = None,
+        pin_memory: bool | None = None,
+        isa: str = "",
+    ) -> None:
+        settings = {
+            "lanes": checked_integer("lanes", lanes, 1),
+            "segment": 0 if segment is None else checked_integer("segment", segment, 1),
+            "chunk": checked_integer("chunk", chunk, 1),
+            "warmup": checked_integer("warmup", warmup, 0),
+            "seed": checked_integer("seed", seed, 0, _SEEDS),
+            "stagger": bool(stagger),
+            "rank": checked_integer("rank", rank, 0),
+            "world_size": checked_integer("world_size", world_size, 1),
+        }
+        super().__init__(
+            data, settings, threads=threads, prefetch=prefetch, pin_memory=pin_memory, isa=isa
+        )
+
+    def _make_source(self, native: Any, audio: tuple[Any, ...]) -> Any:
+        return native.LaneBatches(*audio)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        rows = self.settings["lanes"] // self.settings["world_size"]
+        return {
+            "x": (rows, 1, self.settings["warmup"] + self.settings["chunk"]),
+            "y": (rows, 1, self.settings["chunk"]),
+            "knobs": (rows, self.data.knobs.shape[1]),
+            "info": (len(_COLUMNS), rows),
+        }
+
+    def _batch(self, tensors: Mapping[str, torch.Tensor], rows: int) -> LaneBatch:
+        warmup = self.settings["warmup"]
+        info = dict(zip(_COLUMNS, tensors["info"], strict=True))
+        row_x = tensors["x"]
+        return LaneBatch(
+            x=row_x[..., warmup:],
+            y=tensors["y"],
+            warm_x=row_x[..., :warmup],
+            knobs=tensors["knobs"],
+            **info,
+        )
+
+    def _flags(self) -> int:
+        return int(self.settings["stagger"])
