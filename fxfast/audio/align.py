@@ -51,8 +51,8 @@ class Alignment:
 
     ``offset_samples`` is positive when the wet is later. ``polarity`` is 1 or -1. ``gain_db`` is
     the level of the wet over the dry. ``drift_ppm`` is how fast the offset grows, and
-    ``drift_samples`` how far it moves from the first to the last window. ``confidence`` runs
-    from 0 (two recordings that have nothing to do with each other reach it) to 1.
+    ``drift_samples`` how far it moves from the first to the last window, give or take
+    ``drift_error_samples``. ``confidence`` runs from 0 (two recordings that have nothing to do with each other reach it) to 1.
     """
 
     offset_samples: float
@@ -60,6 +60,7 @@ class Alignment:
     gain_db: float
     drift_ppm: float
     drift_samples: float
+    drift_error_samples: float
     confidence: float
     sharpness: float
     coherence: float
@@ -95,12 +96,12 @@ def align(dry: np.ndarray, wet: np.ndarray, max_offset: int) -> Alignment:
         if x.ndim != 1 or len(x) == 0:
             raise InputError(f"{name}: expected shape (T) with at least 1 sample, got {x.shape}")
     if not np.any(dry) or not np.any(wet):
-        return Alignment(0.0, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return Alignment(0.0, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     peak = _coarse(dry, wet, max(1, min(max_offset, min(len(dry), len(wet)) // 2)))
     a, b = overlap(dry, wet, peak.lag)
     fine = refine(a, b)
     lags = window_lags(a, b)
-    drift, moved = _drift(lags)
+    drift, moved, error = _drift(lags)
     confidence = min(
         _share(peak.sharpness, SHARPNESS_UNRELATED, SHARPNESS_CERTAIN),
         _share(fine.coherence, COHERENCE_UNRELATED, COHERENCE_CERTAIN),
@@ -114,6 +115,7 @@ def align(dry: np.ndarray, wet: np.ndarray, max_offset: int) -> Alignment:
         gain_db=level_difference_db(a, b),
         drift_ppm=1e6 * drift,
         drift_samples=moved,
+        drift_error_samples=error,
         confidence=confidence,
         sharpness=peak.sharpness,
         coherence=fine.coherence,
@@ -239,26 +241,29 @@ def window_lags(dry: np.ndarray, wet: np.ndarray) -> np.ndarray:
     return np.array(rows, np.float64).reshape(-1, 3)
 
 
-def _drift(lags: np.ndarray) -> tuple[float, float]:
-    """The slope of the lags over time, samples per sample, and what it adds up to.
+def _drift(lags: np.ndarray) -> tuple[float, float, float]:
+    """The slope of the lags over time, samples per sample, what it adds up to, and how far the
+    windows typically lie from it.
 
     The weighted median of all slopes between two windows (Theil and Sen): a third of the windows
     may be wrong.
     """
     if len(lags) < 3:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     first, second = np.triu_indices(len(lags), 1)
     apart = lags[second, 0] - lags[first, 0]
     slopes = (lags[second, 1] - lags[first, 1]) / apart
     order = np.argsort(slopes)
     weight = np.cumsum((apart * np.square(lags[first, 2] * lags[second, 2]))[order])
     slope = float(slopes[order][np.searchsorted(weight, 0.5 * weight[-1])])
-    return slope, slope * float(lags[-1, 0] - lags[0, 0])
+    rest = lags[:, 1] - slope * lags[:, 0]
+    error = float(np.median(np.abs(rest - np.median(rest))))
+    return slope, slope * float(lags[-1, 0] - lags[0, 0]), error
 
 
 def _line_confidence(lags: np.ndarray) -> float:
     """How sure the windows are of a drift: most lie near one line, each with a clear peak."""
-    slope, moved = _drift(lags)
+    slope, moved, _ = _drift(lags)
     rest = lags[:, 1] - slope * lags[:, 0]
     near = np.abs(rest - np.median(rest)) < max(4.0, min(0.25 * abs(moved), 300.0))
     if len(lags) < 6 or np.mean(near) < 0.6:

@@ -160,10 +160,14 @@ def _printer(args: argparse.Namespace) -> Callable[[CheckedPair], None]:
             print(json.dumps(pair.to_json()), flush=True)
             return
         found = pair.alignment
-        figures = "" if found is None else (
-            f" offset {found.offset_samples:.2f} samples, polarity {found.polarity:+d}, "
-            f"gain {found.gain_db:+.1f} dB, drift {found.drift_ppm:.1f} ppm, "
-            f"confidence {found.confidence:.2f}"
+        figures = (
+            ""
+            if found is None
+            else (
+                f" offset {found.offset_samples:.2f} samples, polarity {found.polarity:+d}, "
+                f"gain {found.gain_db:+.1f} dB, drift {found.drift_ppm:.1f} ppm, "
+                f"confidence {found.confidence:.2f}"
+            )
         )
         print(f"{printable(pair.name)}: {pair.status}:{figures}")
         for reason in pair.reasons:

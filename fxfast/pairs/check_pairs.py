@@ -137,9 +137,7 @@ def worst(actions: Any) -> str:
 
 def refused(name: str, check: str, reason: str, sample_rate: int = 0) -> CheckedPair:
     """A pair that cannot even be looked at, as an unreadable file."""
-    return CheckedPair(
-        name, sample_rate, None, (Finding(check, 0.0, "", 1.0, "refused", reason),)
-    )
+    return CheckedPair(name, sample_rate, None, (Finding(check, 0.0, "", 1.0, "refused", reason),))
 
 
 def check_pair(
@@ -243,9 +241,7 @@ def _check_sound(notes: _Notes, side: str, x: np.ndarray, sample_rate: int) -> N
               f"{side} has a DC offset of {dc:.4f}")  # fmt: skip
 
 
-def _check_alignment(
-    notes: _Notes, found: Alignment, rules: CheckRules, sample_rate: int
-) -> None:
+def _check_alignment(notes: _Notes, found: Alignment, rules: CheckRules, sample_rate: int) -> None:
     sure = found.confidence
     unrelated = sure < MIN_CONFIDENCE
     span = rules.max_offset_seconds
@@ -254,10 +250,12 @@ def _check_alignment(
         f"wet does not belong to dry: no offset within {span:g} s explains it "
         f"(confidence {sure:.2f}, expected {MIN_CONFIDENCE:g})"
     )
-    notes.add("belongs", found.sharpness, "sigma", action, reason, 1.0 - sure if unrelated else sure)
+    notes.add(
+        "belongs", found.sharpness, "sigma", action, reason, 1.0 - sure if unrelated else sure
+    )
     if unrelated:
         return
-    moved = abs(found.drift_samples)
+    moved = abs(found.drift_samples) - 3.0 * found.drift_error_samples
     drift_action = "ok"
     if moved > WARN_DRIFT_SAMPLES:
         drift_action = "refused" if moved > MAX_DRIFT_SAMPLES else "warned"
@@ -269,7 +267,9 @@ def _check_alignment(
     offset = found.offset_samples
     late = abs(offset) > 0.5
     word = "late" if offset > 0 else "early"
-    act = ("fixed" if rules.fix_offset else "warned") if late and drift_action != "refused" else "ok"
+    act = (
+        ("fixed" if rules.fix_offset else "warned") if late and drift_action != "refused" else "ok"
+    )
     notes.add("offset", offset, "samples", act,
               f"wet {abs(offset):.2f} samples {word} ({1e3 * abs(offset) / sample_rate:.2f} ms)",
               sure)  # fmt: skip

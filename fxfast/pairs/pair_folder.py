@@ -175,9 +175,7 @@ def refuse_output_over_input(out: Path, sources: Iterable[Path]) -> None:
             )
 
 
-def _record(
-    pair: CheckedPair, paths: Mapping[str, Path], about: PairRecord | None
-) -> PairRecord:
+def _record(pair: CheckedPair, paths: Mapping[str, Path], about: PairRecord | None) -> PairRecord:
     assert pair.dry is not None
     base = about or PairRecord(pair.name, "", "", "", "", 0, 0)
     found = pair.alignment
@@ -242,5 +240,7 @@ def safe_name(name: str) -> str:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise PairError(f"{printable(name)}: expected a file name in UTF-8, got other bytes") from error
+        raise PairError(
+            f"{printable(name)}: expected a file name in UTF-8, got other bytes"
+        ) from error
     return name
