@@ -19,10 +19,8 @@ RECORDINGS = (
 needs_recordings = pytest.mark.skipif(
     not RECORDINGS.is_dir(), reason="the shared recordings are not there"
 )
-ZOO = (
-    *(f"{name}-{number}" for name in ("gate", "ts", "fuzz", "comp", "reverb") for number in (1, 2, 3)),
-    *(f"{name}-{number}" for name in ("chorus", "delay") for number in range(1, 7)),
-)  # fmt: skip
+PRESET_COUNTS = {"gate": 3, "ts": 3, "fuzz": 3, "comp": 3, "reverb": 3, "chorus": 6, "delay": 6}
+ZOO = tuple(f"{name}-{n + 1}" for name, count in PRESET_COUNTS.items() for n in range(count))
 DI_TAKES = tuple(
     sorted(path.stem for path in (RECORDINGS / "di").glob("*.flac")) if RECORDINGS.is_dir() else ()
 )

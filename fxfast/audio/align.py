@@ -41,6 +41,7 @@ _WINDOW_FRAMES = 1 << 15
 _WINDOW_REACH = 3072
 _WINDOWS = 16
 _DRIFT_SMEARS = 8.0
+_WINDOWS_DISAGREE = 250.0
 _LINE_SHARPNESS = (6.0, 9.0)
 _OCTAVE_BINS = 8.0
 
@@ -52,7 +53,8 @@ class Alignment:
     ``offset_samples`` is positive when the wet is later. ``polarity`` is 1 or -1. ``gain_db`` is
     the level of the wet over the dry. ``drift_ppm`` is how fast the offset grows, and
     ``drift_samples`` how far it moves from the first to the last window, give or take
-    ``drift_error_samples``. ``confidence`` runs from 0 (two recordings that have nothing to do with each other reach it) to 1.
+    ``drift_error_samples``. ``confidence`` runs from 0 (what two recordings that have nothing to
+    do with each other reach) to 1. ``sharpness`` and ``coherence`` are what it is made of.
     """
 
     offset_samples: float
@@ -106,7 +108,9 @@ def align(dry: np.ndarray, wet: np.ndarray, max_offset: int) -> Alignment:
         _share(peak.sharpness, SHARPNESS_UNRELATED, SHARPNESS_CERTAIN),
         _share(fine.coherence, COHERENCE_UNRELATED, COHERENCE_CERTAIN),
     )
-    if abs(moved) > _DRIFT_SMEARS:
+    if error > _WINDOWS_DISAGREE:
+        confidence *= 0.25  # as music does that repeats itself, shifted by a bar
+    elif abs(moved) > _DRIFT_SMEARS:
         # The offset moved too far for the whole to agree: its windows say how sure it is.
         confidence = max(confidence, _line_confidence(lags))
     return Alignment(
@@ -301,7 +305,7 @@ def _tapered(x: np.ndarray) -> np.ndarray:
         ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(fade) + 0.5) / fade)
         y[:fade] *= ramp
         y[-fade:] *= ramp[::-1]
-    return y
+    return np.asarray(y)
 
 
 def _averaged_spectra(dry: np.ndarray, wet: np.ndarray) -> tuple[np.ndarray, ...]:

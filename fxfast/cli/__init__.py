@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from fxfast import __version__
 from fxfast.errors import FxfastError
 
-COMMANDS = ("demo", "signals", "pairs", "train", "export", "render", "inspect", "bench", "doctor")
+COMMANDS = (
+    *("demo", "signals", "effects", "pairs", "train"),
+    *("export", "render", "inspect", "bench", "doctor"),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -61,8 +61,8 @@ def add_pairs(
         checked = []
         for two, pair in zip(found, _checked(found, rules, jobs), strict=True):
             if pair.status != "refused" and rate not in (0, pair.sample_rate):
-                pair = refused(pair.name, "sample_rate", f"pair of {pair.sample_rate} Hz: expected "
-                               f"{rate} Hz as the others of the folder", pair.sample_rate)  # fmt: skip
+                wrong = f"{pair.sample_rate} Hz: expected {rate} Hz as the others of the folder"
+                pair = refused(pair.name, "sample_rate", wrong, pair.sample_rate)
             if pair.status != "refused":
                 rate = pair.sample_rate
                 about = PairRecord(two.name, "", "", "", "", 0, 0, source=printable(two.wet or ""),

@@ -28,6 +28,8 @@ MAX_DRIFT_SAMPLES = 4.0
 WARN_DRIFT_SAMPLES = 1.5
 MIN_SECONDS = 0.1
 
+_TOLERATED_SAMPLES = 0.75
+_FILTER_SAMPLES = 0.3
 _WARN_DC = 0.015
 _WARN_NOISE_DB = -40.0
 _WARN_GAIN_DB = 40.0
@@ -164,11 +166,11 @@ def check_pair(
         return CheckedPair(name, dry_rate, None, tuple(notes.rows))
     found = align(dry, wet, round(rules.max_offset_seconds * dry_rate))
     _check_alignment(notes, found, rules, dry_rate)
-    lag = round(found.offset_samples) if rules.fix_offset and abs(found.offset_samples) > 0.5 else 0
+    lag = whole_offset(found.offset_samples) if rules.fix_offset else 0
     a, b = overlap(dry, wet, lag)
     _check_length(notes, dry, wet, lag, dry_rate)
     noise_db, certain = noise_floor_db(a, b, dry_rate)
-    loud = noise_db > _WARN_NOISE_DB and certain > 0.5
+    loud = noise_db > _WARN_NOISE_DB and certain > 0.5 and not rules.belongs
     notes.add("noise_floor", noise_db, "dBFS", "warned" if loud else "ok",
               f"wet noise of {noise_db:.0f} dBFS where the dry is silent", certain)  # fmt: skip
     if notes.refused:
@@ -176,6 +178,14 @@ def check_pair(
     if rules.fix_polarity and found.polarity < 0:
         b = -b
     return CheckedPair(name, dry_rate, found, tuple(notes.rows), a, b)
+
+
+def whole_offset(offset_samples: float) -> int:
+    """The samples to shift by. What a filter adds to an offset stays: a wet sound that is too
+    early cannot be learnt, one that is a little late can.
+    """
+    near = abs(offset_samples) <= _TOLERATED_SAMPLES
+    return 0 if near else round(offset_samples - _FILTER_SAMPLES)
 
 
 def _one_channel(
@@ -265,7 +275,7 @@ def _check_alignment(notes: _Notes, found: Alignment, rules: CheckRules, sample_
               f"drift: the offset moves by {found.drift_samples:.1f} samples "
               f"({found.drift_ppm:.1f} ppm): the recorders ran on two clocks", sure)  # fmt: skip
     offset = found.offset_samples
-    late = abs(offset) > 0.5
+    late = whole_offset(offset) != 0
     word = "late" if offset > 0 else "early"
     act = (
         ("fixed" if rules.fix_offset else "warned") if late and drift_action != "refused" else "ok"

@@ -92,7 +92,7 @@ class CommandHost:
             raise PairError(f"{name}: expected 1 channel (mono) back, got {len(y_ct)}")
         if y_ct.shape[1] != frames:
             raise PairError(f"{name}: expected {frames} samples back, got {y_ct.shape[1]}")
-        return y_ct[0]
+        return np.asarray(y_ct[0])
 
 
 def split_template(template: str) -> list[str]:
@@ -174,5 +174,3 @@ def _last_line(messages: bytes) -> str:
     told = [" ".join(line.split()) for line in lines if line.strip()]
     text = "".join(c if c.isprintable() else "?" for c in told[-1]) if told else ""
     return f": {text[:_MAX_MESSAGE]}" if text else ""
-
-

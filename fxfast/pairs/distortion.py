@@ -64,7 +64,7 @@ def fuzz(x: np.ndarray, sample_rate: int, fuzz: float, level_db: float) -> np.nd
         return _uneven_clip(-gain * first, _FUZZ_CEILING, _FUZZ_FLOOR)
 
     driven = oversampled(stages, high_pass(x, sample_rate, _FUZZ_INPUT_HZ))
-    return 10.0 ** (level_db / 20.0) * high_pass(driven, sample_rate, _FUZZ_OUTPUT_HZ)
+    return np.asarray(10.0 ** (level_db / 20.0) * high_pass(driven, sample_rate, _FUZZ_OUTPUT_HZ))
 
 
 def _uneven_clip(u: np.ndarray, floor: float, ceiling: float) -> np.ndarray:

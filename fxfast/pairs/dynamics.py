@@ -40,7 +40,7 @@ def gate(
     floor = 10.0 ** (range_db / 20.0)
     target = np.where(held & (opened >= 0), 1.0, floor)
     falling = falling_peak(target, decay_ms * per_ms)
-    return x * smoothed(falling, attack_ms * per_ms, start=floor)
+    return np.asarray(x * smoothed(falling, attack_ms * per_ms, start=floor))
 
 
 def compressor(
@@ -67,7 +67,7 @@ def compressor(
     reduction = (1.0 - 1.0 / ratio) * np.where(over > half, over, bent)
     held = falling_peak(np.maximum(reduction, 0.0), release_ms * sample_rate / 1000.0)
     slow = smoothed(held, attack_ms * sample_rate / 1000.0)
-    return x * np.exp((makeup_db - slow) / _DB)
+    return np.asarray(x * np.exp((makeup_db - slow) / _DB))
 
 
 def _last(time: np.ndarray, happens: np.ndarray) -> np.ndarray:

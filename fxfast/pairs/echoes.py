@@ -126,9 +126,9 @@ def _network(x: np.ndarray, sample_rate: int, decay_seconds: float, ratio: float
         for start in range(origin, end, block):
             stop = min(start + block, end)
             here = longest + start - origin
-            out = np.stack(
-                [line[here - n : here - n + stop - start] for line, n in zip(lines, lengths, strict=True)]
-            )  # fmt: skip
+            size = stop - start
+            starts = zip(lines, here - lengths, strict=True)
+            out = np.stack([line[begin : begin + size] for line, begin in starts])
             for row in range(len(lengths)):
                 out[row], last = lfilter(
                     feed[row : row + 1], [1.0, -pole[row]], out[row], zi=state[row : row + 1]
@@ -136,7 +136,7 @@ def _network(x: np.ndarray, sample_rate: int, decay_seconds: float, ratio: float
                 state[row] = last[0]
             wet[start:stop] = scale * (_OUTPUT_SIGNS @ out)
             out -= (2.0 / len(lengths)) * out.sum(axis=0)
-            lines[:, here : here + stop - start] = out + np.outer(_INPUT_SIGNS, x[start:stop])
+            lines[:, here : here + size] = out + np.outer(_INPUT_SIGNS, x[start:stop])
         lines[:, :longest] = lines[:, end - origin : end - origin + longest].copy()
     return wet
 

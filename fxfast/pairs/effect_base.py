@@ -47,7 +47,7 @@ class Effect:
         check_input(x, sample_rate)
         x_ct = np.atleast_2d(x).astype(np.float64)
         y_ct = self.function(x_ct, sample_rate, **self.settings(parameters))
-        return np.ascontiguousarray(y_ct.reshape(x.shape), np.float32)
+        return np.ascontiguousarray(y_ct if x.ndim == 2 else y_ct[0], np.float32)
 
     def settings(self, given: Mapping[str, float]) -> dict[str, float]:
         """All parameters with defaults filled in; raises InputError for an unknown or bad one."""

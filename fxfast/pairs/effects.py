@@ -31,10 +31,7 @@ class Preset:
 
 
 EFFECTS: Mapping[str, Effect] = MappingProxyType(
-    {
-        effect.name: effect
-        for effect in (GATE, OVERDRIVE, FUZZ, COMPRESSOR, REVERB, CHORUS, DELAY)
-    }
+    {effect.name: effect for effect in (GATE, OVERDRIVE, FUZZ, COMPRESSOR, REVERB, CHORUS, DELAY)}
 )
 
 _SETTINGS: Mapping[str, tuple[str, tuple[str, ...], tuple[tuple[float, ...], ...]]] = {

@@ -46,13 +46,13 @@ def clipped_samples(x: np.ndarray) -> int:
 def noise_floor_db(dry: np.ndarray, wet: np.ndarray, sample_rate: int) -> tuple[float, float]:
     """The level of the wet where the dry is quietest, in dBFS, and how sure that is noise.
 
-    Without frames of silence in the dry the quietest tenth stands for them, with confidence 0.
-    The median of the quieter half is taken: tails of reverbs and delays lie in such frames too.
+    Without frames of silence in the dry the quietest of all stand for them, with confidence 0.
+    The quietest twentieth is taken: tails of reverbs and delays lie in such frames too.
     """
     if len(dry) == 0:
         return -200.0, 0.0
-    dry_db, wet_db = (frame_levels_db(x, sample_rate) for x in (dry, wet))
+    dry_db, wet_db = (frame_levels_db(x - x.mean(), sample_rate) for x in (dry, wet))
     silent = dry_db < _QUIET_DRY_DB
     if np.count_nonzero(silent) >= 3:
-        return float(np.percentile(wet_db[silent], 25)), 1.0
+        return float(np.percentile(wet_db[silent], 5)), 1.0
     return float(np.percentile(wet_db, 5)), 0.0

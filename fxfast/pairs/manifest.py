@@ -119,7 +119,7 @@ def file_sha256(path: Path) -> str:
 def _parse(line: bytes, where: str) -> PairRecord:
     try:
         values = json.loads(line.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PairError(f"{where}: expected a line of JSON, got {line[:40]!r}") from error
     if not isinstance(values, dict):
         raise PairError(f"{where}: expected a JSON object, got {type(values).__name__}")

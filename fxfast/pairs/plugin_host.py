@@ -50,7 +50,7 @@ class PluginHost:
             y_ct = self._board()(x[np.newaxis], sample_rate, buffer_size=_BUFFER_SAMPLES)
         except (RuntimeError, ValueError) as error:
             raise PairError(f"pedalboard {self.about.effect}: {_one_line(error)}") from error
-        return np.asarray(y_ct, np.float32)[0]
+        return np.asarray(y_ct[0], np.float32)
 
     def _board(self) -> Any:
         return self._pedalboard.Pedalboard([self._plugin(*link) for link in self.chain])
