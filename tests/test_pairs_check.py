@@ -96,7 +96,7 @@ def test_a_rate_that_is_not_said_is_refused() -> None:
     [
         (lambda y: y + np.float32(0.05), "wet_dc", "wet has a DC offset of 0.0"),
         (lambda y: np.clip(4 * y, -1, 1), "wet_clipping", "wet is clipped at full scale"),
-        (lambda y: 1e-3 * y, "gain", "wet level -6"),
+        (lambda y: 1e-3 * y, "gain", "wet level -58"),
         (
             lambda y: y + 0.05 * np.random.default_rng(0).normal(size=len(y)).astype(np.float32),
             "noise_floor",

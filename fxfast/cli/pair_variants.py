@@ -18,7 +18,7 @@ _PLUGIN = "pedalboard:"
 
 def folders(
     args: argparse.Namespace,
-) -> Iterator[tuple[Path, Callable[[], Sequence[Variant]]]]:
+) -> Iterator[tuple[Path, Callable[[], list[Variant]]]]:
     """Every folder of pairs to make and what makes its variants.
 
     One preset goes into the output itself, several into a folder each. A host that cannot be
@@ -40,8 +40,8 @@ def folders(
         yield out, _variants(args, _effect(args.effect or "overdrive"))
 
 
-def _variants(args: argparse.Namespace, make: MakeHost) -> Callable[[], Sequence[Variant]]:
-    def made() -> Sequence[Variant]:
+def _variants(args: argparse.Namespace, make: MakeHost) -> Callable[[], list[Variant]]:
+    def made() -> list[Variant]:
         from fxfast.pairs.make_pairs import Variant, knob_grid
 
         fixed = dict(args.settings)

@@ -78,7 +78,7 @@ class MadePairs:
 def make_pairs(
     dry_paths: Sequence[AnyPath],
     out_dir: AnyPath,
-    effect: str | Host | Sequence[Variant] = "overdrive",
+    effect: str | Host | list[Variant] = "overdrive",
     parameters: Mapping[str, float] | None = None,
     *,
     overwrite: bool = False,
@@ -163,11 +163,11 @@ def plan_sources(dry_paths: Sequence[AnyPath]) -> list[DrySource]:
 
 
 def _variants(
-    effect: str | Host | Sequence[Variant], parameters: Mapping[str, float] | None
-) -> Sequence[Variant]:
+    effect: str | Host | list[Variant], parameters: Mapping[str, float] | None
+) -> list[Variant]:
     if isinstance(effect, str):
         return [Variant(built_in_effect(effect, parameters))]
-    if isinstance(effect, Sequence):
+    if isinstance(effect, list):
         return effect
     return [Variant(effect)]
 
