@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fxfast.audio.files import probe, read_audio, write_audio
+from fxfast.audio.signal_files import varied_signal
 from fxfast.audio.signals import guitar_like
 from fxfast.cli import effects as effects_command
 from fxfast.cli import pairs as pairs_command
@@ -300,15 +301,16 @@ def test_commands_make_signals_and_pairs(
     dry, out = str(tmp_path / "dry"), str(tmp_path / "pairs")
     words = ["signals", "-o", dry, "--seconds", "0.5", "--count", "2", "--seed", "5"]
     assert command(*words, "--rate", "44100") == 0
-    assert sorted(os.listdir(dry)) == ["guitar-000.wav", "guitar-001.wav"]
+    assert sorted(os.listdir(dry)) == ["guitar-000.wav", "guitar-001.wav", "signals.jsonl"]
     assert np.array_equal(
-        read_audio(tmp_path / "dry" / "guitar-001.wav")[0][0], guitar_like(0.5, 44100, 6)
+        read_audio(tmp_path / "dry" / "guitar-001.wav")[0][0], varied_signal(0.5, 44100, 6)[0]
     )
     assert (
         command("pairs", "make", dry, "--effect", "overdrive", "--set", "drive=0.2", "-o", out) == 0
     )
     assert "pairs: 2, seconds: 1.0, rate: 44100 Hz, effect: overdrive" in capsys.readouterr().out
-    assert len(load_pairs(out)) == 2
+    assert [pair.split for pair in load_pairs(out)] == ["train", "train"]
+    assert [record.seed for record in read_manifest(out)] == [5, 6]
     with pytest.raises(OutputExistsError):
         command(*words)
     with pytest.raises(InputError, match="count: expected at least 1, got 0"):

@@ -369,7 +369,7 @@ def test_every_preset_of_every_host(host: str, preset: str) -> None:
     assert np.isfinite(wet).all()
     assert float(np.sqrt(np.mean(wet**2))) > 1e-3
     assert np.abs(wet).max() < 4.0
-    if preset != "gate-1":
+    if preset not in ("gate-1", "comp-1"):  # they leave this sound as it is
         assert np.mean((wet - x) ** 2) > 1e-6 * np.mean(x**2)
     assert chosen.about.preset == preset
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fxfast.pairs.effect_base import Effect, Parameter, high_pass, low_pass, oversampled
+from fxfast.pairs.effect_base import Effect, Parameter, high_pass, low_pass, oversampled, smoothed
 
 GAIN_CORNER_HZ = 720.0
 DIODE_VOLTS = 0.0453
@@ -13,6 +13,8 @@ _DRIVE_GAIN_MIN = 51e3 / 4.7e3
 _DRIVE_GAIN_MAX = 551e3 / 4.7e3
 _FUZZ_INPUT_HZ = 15.0
 _FUZZ_OUTPUT_HZ = 32.0
+_FUZZ_CHARGE_SECONDS = 0.022
+_FUZZ_CHARGE = 0.5
 _FUZZ_GAIN_DB = (20.0, 55.0)
 _FUZZ_CEILING = 0.3
 _FUZZ_FLOOR = 0.12
@@ -50,8 +52,10 @@ def fuzz(x: np.ndarray, sample_rate: int, fuzz: float, level_db: float) -> np.nd
 
     Two inverting stages, each clipping softly and not alike above and below: a stage biased off
     its middle reaches saturation sooner than cut-off. The input capacitor and the output
-    capacitor (10 nF into 500 kOhm) are first-order high-passes at 15 and 32 Hz. ``fuzz`` sets
-    the gain before the clipping, 20 to 55 dB. Full scale stands for 1 V.
+    capacitor (10 nF into 500 kOhm) are first-order high-passes at 15 and 32 Hz. The base rectifies
+    the input and charges the input capacitor, which moves the middle with the level, in 22 ms:
+    the pulses are narrower than the gaps. ``fuzz`` sets the gain before the clipping, 20 to
+    55 dB. Full scale stands for 1 V.
 
     Sources: R. Keen, "The Technology of the Fuzz Face", geofex.com, 1998 (circuit); Yeh, Abel,
     Smith, DAFx 2007 (distortion as a curve between filters).
@@ -63,7 +67,9 @@ def fuzz(x: np.ndarray, sample_rate: int, fuzz: float, level_db: float) -> np.nd
         first = _uneven_clip(-gain * u, _FUZZ_FLOOR, _FUZZ_CEILING)
         return _uneven_clip(-gain * first, _FUZZ_CEILING, _FUZZ_FLOOR)
 
-    driven = oversampled(stages, high_pass(x, sample_rate, _FUZZ_INPUT_HZ))
+    base = high_pass(x, sample_rate, _FUZZ_INPUT_HZ)
+    charge = smoothed(np.abs(base), _FUZZ_CHARGE_SECONDS * sample_rate)
+    driven = oversampled(stages, base - _FUZZ_CHARGE * charge)
     return np.asarray(10.0 ** (level_db / 20.0) * high_pass(driven, sample_rate, _FUZZ_OUTPUT_HZ))
 
 
