@@ -113,7 +113,9 @@ def reverb(
 def _network(x: np.ndarray, sample_rate: int, decay_seconds: float, ratio: float) -> np.ndarray:
     lengths = np.array([max(2, round(seconds * sample_rate)) for seconds in _LINE_SECONDS])
     gain = 10.0 ** (-3.0 * lengths / (sample_rate * decay_seconds))
-    pole = np.clip(np.log(10.0) / 4.0 * np.log10(gain) * (1.0 - 1.0 / ratio**2), 0.0, 0.98)
+    # The pole whose filter has the gains that both decay times ask for, at 0 and at half the rate.
+    at_top = gain ** (1.0 / ratio - 1.0)
+    pole = (1.0 - at_top) / (1.0 + at_top)
     feed = gain * (1.0 - pole)
     longest, block = int(lengths.max()), int(lengths.min())
     # What went into each line: the last ``longest`` samples, then those of this span.

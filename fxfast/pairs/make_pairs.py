@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +112,15 @@ def make_pairs(
         ]  # fmt: skip
 
         def one(task: tuple[DrySource, int]) -> CheckedPair:
-            return _make_one(task[0], variants[task[1]], cache, keep_offset)
+            source, number = task
+            pair = _make_one(source, variants[number], cache, keep_offset)
+            if pair.status != "refused":
+                folder.add(pair, _about(source, variants[number], twice[number]))
+            return pair
 
-        for pair in unusable:
-            left_out.append(pair)
-            if on_pair is not None:
-                on_pair(pair)
-        for (source, number), pair in zip(tasks, ordered_map(one, tasks, jobs), strict=True):
+        for pair in chain(unusable, ordered_map(one, tasks, jobs)):
             if pair.status == "refused":
                 left_out.append(pair)
-            else:
-                folder.add(pair, _about(source, variants[number], twice[number]))
             if on_pair is not None:
                 on_pair(pair)
         records = folder.publish() if folder.records else []

@@ -84,7 +84,8 @@ class PairFolder:
                     )
 
     def add(self, pair: CheckedPair, about: PairRecord | None = None) -> PairRecord:
-        """Write both sides of an accepted pair as mono float WAV; returns its line.
+        """Write both sides of an accepted pair as mono float WAV; returns its line. May be called
+        from several threads.
 
         ``about`` carries what is known of how the pair was made.
         """
