@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from fxfast.cli import main
 from fxfast.errors import OutputExistsError, PairError
 from fxfast.pairs.add_pairs import add_pairs, check_folder
 from fxfast.pairs.check_pairs import CheckedPair, CheckRules, Finding, check_pair
+from fxfast.pairs.command_host import CommandHost
 from fxfast.pairs.effects import overdrive
+from fxfast.pairs.make_pairs import make_pairs
 from fxfast.pairs.manifest import file_sha256, read_manifest
 from fxfast.pairs.pair_set import load_pairs
 
@@ -306,3 +309,27 @@ def test_a_take_with_the_wet_of_another_is_refused() -> None:
     preset = recording("zoo/ts-2.flac")
     pair = checked(preset[20 * RATE : 26 * RATE], recording("zoo/dry.flac")[: 6 * RATE])
     assert pair.status == "refused"
+
+
+def test_changed_files_are_told(takes: Path) -> None:
+    out = takes / "pairs"
+    add_pairs(takes / "in" / "a.wav", takes / "back" / "a.wav", out)
+    assert finding(check_folder(out)[0], "hash").action == "ok"
+    write_audio(out / "wet" / "a.wav", 0.5 * load_pairs(out)[0].wet, RATE, overwrite=True)
+    (pair,) = check_folder(out)
+    assert pair.status == "warned"
+    assert pair.reasons[-1] == "changed since the manifest was written: wet/a.wav"
+
+
+def test_an_effect_may_invert(takes: Path) -> None:
+    """What an effect that was played here does to the polarity is its own."""
+    command = f"{sys.executable} {takes / 'invert.py'} {{in}} {{out}}"
+    (takes / "invert.py").write_text(
+        "import sys, soundfile\nx, rate = soundfile.read(sys.argv[1], dtype='float32')\n"
+        "soundfile.write(sys.argv[2], -x, rate, subtype='FLOAT')\n"
+    )
+    made = make_pairs([takes / "in" / "a.wav"], takes / "pairs", CommandHost(command))
+    assert (made.records[0].polarity, made.records[0].status) == (-1, "ok")
+    assert [pair.status for pair in check_folder(takes / "pairs")] == ["ok"]
+    (pair,) = load_pairs(takes / "pairs")
+    np.testing.assert_array_equal(pair.wet, -pair.dry)

@@ -420,3 +420,23 @@ def test_lv2apply_and_ffmpeg_agree() -> None:
     wet = render_with_preroll(CommandHost(command), x, RATE)
     other = render_with_preroll(preset_host("ffmpeg", "fuzz-2"), x, RATE)
     np.testing.assert_allclose(wet, other, atol=1e-5)
+
+
+def test_a_vst3_file_is_loaded_with_its_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pedalboard's loader is replaced: no free VST3 file is at hand to render with."""
+    needs_pedalboard()
+    import pedalboard
+
+    class Plugin(pedalboard.Gain):  # type: ignore[misc]
+        parameters = {"gain_db": 0.0}  # noqa: RUF012
+
+    path = tmp_path / "gain.vst3"
+    path.mkdir()
+    monkeypatch.setattr(pedalboard, "load_plugin", lambda found: Plugin())
+    x = guitar(0.5)
+    wet = render_with_preroll(PluginHost([(str(path), {"gain_db": 6.0})]), x, RATE)
+    np.testing.assert_allclose(wet, 10 ** (6 / 20) * x, rtol=1e-5)
+    with pytest.raises(InputError, match=r"expected parameters of gain_db, got 'volume'"):
+        PluginHost([(str(path), {"volume": 6.0})])

@@ -22,8 +22,8 @@ A command is cut into arguments and run without a shell, with {in}, {out}, {sr},
   sox:      --command "sox {in} -e floating-point -b 32 {out} overdrive {gain}" --set gain=20
   lv2apply: --command "lv2apply -i {in} -o {out} -c FUZZ 0.7 \
             http://guitarix.sourceforge.net/plugins/gx_fuzzface_#_fuzzface_"
-  REAPER:   render a project whose one track plays in.wav to out.wav, from a script that copies
-            the files: --command "sh reaper-render.sh {in} {out}" with `reaper -renderproject X.RPP`
+  REAPER:   --command "examples/reaper-render effect.rpp {in} {out}", which fills a project
+            and runs `reaper -renderproject`; the script says how the project is set up
 """
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fxfast.audio.files import AUDIO_SUFFIXES, AnyPath, find_audio, printable, read_audio
 from fxfast.errors import FxfastError, PairError
-from fxfast.pairs.check_pairs import CheckedPair, CheckRules, check_pair, refused
+from fxfast.pairs.check_pairs import CheckedPair, CheckRules, Finding, check_pair, refused
 from fxfast.pairs.jobs import ordered_map
-from fxfast.pairs.manifest import PairRecord
+from fxfast.pairs.manifest import PairRecord, file_sha256, read_manifest
 from fxfast.pairs.pair_folder import PairFolder, refuse_output_over_input, safe_name
 
 OnPair = Callable[[CheckedPair], None]
@@ -59,7 +59,8 @@ def add_pairs(
             folder.refuse_taken(two.name)
         rate = folder.earlier[0].sample_rate if folder.earlier else 0
         checked = []
-        for two, pair in zip(found, _checked(found, rules, jobs), strict=True):
+        pairs = ordered_map(lambda two: check_files(two, rules), found, jobs)
+        for two, pair in zip(found, pairs, strict=True):
             if pair.status != "refused" and rate not in (0, pair.sample_rate):
                 wrong = f"{pair.sample_rate} Hz: expected {rate} Hz as the others of the folder"
                 pair = refused(pair.name, "sample_rate", wrong, pair.sample_rate)
@@ -85,19 +86,44 @@ def check_folder(
 ) -> list[CheckedPair]:
     """The findings of every pair of a folder, which is left as it is.
 
-    Raises PairError when the folder holds no pairs.
+    Files are compared with the hashes of the manifest where there is one, and the polarity of
+    pairs that an effect made is its own. Raises PairError when the folder holds no pairs or a
+    wrong manifest.
     """
     root = Path(pairs_dir)
     for side in ("dry", "wet"):
         if not (root / side).is_dir():
             raise PairError(f"{printable(root)}: expected a folder {side}/ in it, found none")
+    records = {record.name: record for record in read_manifest(root)}
     found = two_sided(root / "dry", root / "wet")
+
+    def check(two: TwoFiles) -> CheckedPair:
+        record = records.get(two.name)
+        own = rules or CheckRules()
+        if record is not None and record.host:
+            own = replace(own, fix_polarity=False)
+        pair = check_files(two, own)
+        if record is not None:
+            pair = replace(pair, findings=(*pair.findings, _hash_finding(root, record)))
+        return pair
+
     checked = []
-    for pair in _checked(found, rules, jobs):
+    for pair in ordered_map(check, found, jobs):
         checked.append(pair)
         if on_pair is not None:
             on_pair(pair)
     return checked
+
+
+def _hash_finding(root: Path, record: PairRecord) -> Finding:
+    """Whether the files are those that the manifest tells of."""
+    changed = []
+    for relative, known in ((record.dry, record.dry_sha256), (record.wet, record.wet_sha256)):
+        path = root / relative
+        if known and path.is_file() and file_sha256(path) != known:
+            changed.append(relative)
+    reason = f"changed since the manifest was written: {', '.join(changed)}"
+    return Finding("hash", len(changed), "files", 1.0, "warned" if changed else "ok", reason)
 
 
 def two_sided(dry: AnyPath, wet: AnyPath) -> list[TwoFiles]:
@@ -130,12 +156,6 @@ def check_files(two: TwoFiles, rules: CheckRules | None = None) -> CheckedPair:
         return check_pair(two.name, dry_ct, dry_rate, wet_ct, wet_rate, rules)
     except FxfastError as error:
         return refused(two.name, "readable", str(error))
-
-
-def _checked(
-    found: Sequence[TwoFiles], rules: CheckRules | None, jobs: int
-) -> Iterator[CheckedPair]:
-    return ordered_map(lambda two: check_files(two, rules), found, jobs)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
