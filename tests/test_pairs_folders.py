@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fxfast.audio.files import probe, read_audio, write_audio
+from fxfast.audio.signal_files import varied_signal
 from fxfast.audio.signals import guitar_like
+from fxfast.cli import effects as effects_command
 from fxfast.cli import pairs as pairs_command
 from fxfast.cli import signals as signals_command
 from fxfast.errors import (
@@ -21,8 +24,10 @@ from fxfast.errors import (
     OutputExistsError,
     PairError,
 )
-from fxfast.pairs.effects import EFFECTS, Effect, overdrive
-from fxfast.pairs.make_pairs import apply_with_preroll, make_pairs
+from fxfast.pairs.effects import EFFECTS, PRESETS, Effect, overdrive
+from fxfast.pairs.hosts import BuiltInHost, render_with_preroll
+from fxfast.pairs.make_pairs import MadePairs, make_pairs
+from fxfast.pairs.manifest import read_manifest
 from fxfast.pairs.pair_set import load_pairs
 
 RATE = 48000
@@ -51,13 +56,18 @@ def pairs_dir(tmp_path: Path, dry_dir: Path) -> Path:
 
 def test_pairs_are_made_and_loaded(tmp_path: Path, dry_dir: Path) -> None:
     out = tmp_path / "new" / "pairs"
-    manifest = make_pairs([dry_dir], out, "overdrive", {"drive": 0.8})
-    assert manifest == json.loads((out / "pairs.json").read_text())
-    assert manifest["effect"] == "overdrive"
-    assert manifest["parameters"] == {"drive": 0.8, "tone_hz": 3000.0, "level_db": -6.0}
-    assert manifest["sample_rate"] == RATE
-    assert [pair["name"] for pair in manifest["pairs"]] == ["riff.1", "solo/lick"]
-    assert [pair["frames"] for pair in manifest["pairs"]] == [24000, 33600]
+    made = make_pairs([dry_dir], out, "overdrive", {"drive": 0.8})
+    assert list(made.records) == read_manifest(out)
+    for record in made.records:
+        assert record.effect == "overdrive"
+        assert record.parameters == {"drive": 0.8, "tone_hz": 3000.0, "level_db": -6.0}
+        assert record.sample_rate == RATE
+        assert record.deterministic is True
+        assert abs(record.offset_samples) < 1.0
+        assert record.polarity == 1
+    assert [record.name for record in made.records] == ["riff.1", "solo/lick"]
+    assert [record.frames for record in made.records] == [24000, 33600]
+    assert not made.refused
     assert probe(out / "wet" / "solo" / "lick.wav").subtype == "FLOAT"
     assert os.listdir(out.parent) == ["pairs"]
 
@@ -75,25 +85,25 @@ def test_preroll_is_played_and_cut() -> None:
 
     def click(x: np.ndarray, sample_rate: int) -> np.ndarray:
         y = x.copy()
-        y[: int(1.9 * sample_rate)] += 1.0
+        y[:, : int(1.9 * sample_rate)] += 1.0
         return y
 
     effect = Effect("click", "adds an offset at the start", "none", (), click)
     x = guitar_like(0.5, RATE, 0)
-    assert np.array_equal(apply_with_preroll(effect, x, RATE, {}), x)
+    assert np.array_equal(render_with_preroll(BuiltInHost(effect), x, RATE), x)
 
 
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        (lambda x, sample_rate: x[1:], "samples back"),
+        (lambda x, sample_rate: x[:, 1:], "samples back"),
         (lambda x, sample_rate: x * np.float32(np.nan), "expected finite samples"),
     ],
 )
 def test_an_effect_that_breaks_its_word_is_refused(wrong, expected: str) -> None:  # type: ignore[no-untyped-def]
     effect = Effect("wrong", "", "", (), wrong)
     with pytest.raises(PairError, match=expected):
-        apply_with_preroll(effect, np.ones(9, np.float32), RATE, {})
+        render_with_preroll(BuiltInHost(effect), np.ones(9, np.float32), RATE)
 
 
 def test_making_is_repeatable_to_the_byte(tmp_path: Path, dry_dir: Path, pairs_dir: Path) -> None:
@@ -118,26 +128,54 @@ def test_nothing_to_do_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_effect_is_refused(tmp_path: Path, dry_dir: Path) -> None:
-    with pytest.raises(InputError, match="effect: expected one of overdrive, got 'flanger'"):
+    with pytest.raises(
+        InputError, match=r"effect: expected one of gate, overdrive, .*, got 'flanger'"
+    ):
         make_pairs([dry_dir], tmp_path / "out", "flanger")
     with pytest.raises(InputError, match="expected parameters of"):
         make_pairs([dry_dir], tmp_path / "out", "overdrive", {"volume": 1.0})
 
 
-def test_an_unreadable_recording_leaves_no_output(tmp_path: Path, dry_dir: Path) -> None:
+def left_out(made: MadePairs) -> str:
+    """The reason why one recording was left out while the others were done."""
+    assert len(made.refused) == 1
+    (reason,) = made.refused[0].reasons
+    assert "\n" not in reason
+    return str(reason)
+
+
+def test_an_unreadable_recording_is_left_out(tmp_path: Path, dry_dir: Path) -> None:
     broken = dry_dir / "z.wav"
     write_audio(broken, guitar_like(0.5, RATE, 0), RATE)
     os.truncate(broken, 1000)
-    with pytest.raises(AudioFileError, match="truncated"):
-        make_pairs([dry_dir], tmp_path / "out")
-    x = guitar_like(0.5, RATE, 0)
-    write_audio(broken, x, RATE, overwrite=True)
+    made = make_pairs([dry_dir], tmp_path / "out")
+    assert "z.wav: truncated" in left_out(made)
+    assert [pair.name for pair in load_pairs(tmp_path / "out")] == ["riff.1", "solo/lick"]
+    broken.write_bytes(b"")
+    made = make_pairs([dry_dir], tmp_path / "out", overwrite=True)
+    assert "z.wav: expected an audio file, got an empty file" in left_out(made)
+    write_audio(broken, guitar_like(0.5, RATE, 0), RATE, overwrite=True)
     content = bytearray(broken.read_bytes())
     content[-4:] = np.float32(np.nan).tobytes()
     broken.write_bytes(content)
-    with pytest.raises(AudioFileError, match="NaN or infinity at frame 23999"):
-        make_pairs([dry_dir], tmp_path / "out")
-    assert os.listdir(tmp_path) == ["dry recordings"]
+    made = make_pairs([dry_dir], tmp_path / "out", overwrite=True)
+    assert "NaN or infinity at frame 23999" in left_out(made)
+    assert len(made.records) == 2
+
+
+def test_a_name_that_is_not_unicode_is_left_out(tmp_path: Path, dry_dir: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    write_audio(dry_dir / name, guitar_like(0.3, RATE, 0), RATE)
+    made = make_pairs([dry_dir], tmp_path / "out")
+    assert "expected a file name in UTF-8" in left_out(made)
+    assert len(made.records) == 2
+
+
+def test_nothing_usable_leaves_no_output(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    made = make_pairs([tmp_path / "a.wav"], tmp_path / "out")
+    assert not made.records
+    assert os.listdir(tmp_path) == ["a.wav"]
 
 
 def test_stereo_and_mixed_rates_are_refused(tmp_path: Path) -> None:
@@ -145,10 +183,10 @@ def test_stereo_and_mixed_rates_are_refused(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", x, RATE)
     write_audio(tmp_path / "b.wav", np.stack([x, x]), RATE)
     write_audio(tmp_path / "c.wav", x, 44100)
-    with pytest.raises(PairError, match=r"b\.wav: expected 1 channel \(mono\), got 2"):
-        make_pairs([tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "out")
-    with pytest.raises(PairError, match=r"c\.wav: expected 48000 Hz as .*a\.wav, got 44100 Hz"):
-        make_pairs([tmp_path / "a.wav", tmp_path / "c.wav"], tmp_path / "out")
+    made = make_pairs([tmp_path / "a.wav", tmp_path / "b.wav"], tmp_path / "out")
+    assert "b.wav: expected 1 channel (mono), got 2" in left_out(made)
+    made = make_pairs([tmp_path / "a.wav", tmp_path / "c.wav"], tmp_path / "other")
+    assert re.search(r"c\.wav: expected 48000 Hz as .*a\.wav, got 44100 Hz", left_out(made))
 
 
 def test_two_recordings_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -160,10 +198,10 @@ def test_two_recordings_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_existing_output_is_kept(dry_dir: Path, pairs_dir: Path) -> None:
-    before = (pairs_dir / "pairs.json").read_bytes()
+    before = (pairs_dir / "pairs.jsonl").read_bytes()
     with pytest.raises(OutputExistsError, match="pairs: expected no output there, it exists"):
         make_pairs([dry_dir], pairs_dir, parameters={"drive": 1.0})
-    assert (pairs_dir / "pairs.json").read_bytes() == before
+    assert (pairs_dir / "pairs.jsonl").read_bytes() == before
 
 
 def test_overwrite_replaces_only_what_was_made(dry_dir: Path, pairs_dir: Path) -> None:
@@ -207,6 +245,7 @@ def test_folders_without_pairs_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("gone", "left"), [("dry", "wet"), ("wet", "dry")])
 def test_half_a_pair_is_refused(pairs_dir: Path, gone: str, left: str) -> None:
+    (pairs_dir / "pairs.jsonl").unlink()
     (pairs_dir / gone / "riff.1.wav").unlink()
     expected = rf"{left}/riff\.1\.wav: expected a {gone} file named riff\.1"
     with pytest.raises(PairError, match=expected):
@@ -250,7 +289,7 @@ def test_one_name_twice_is_refused(pairs_dir: Path) -> None:
 def command(*words: str) -> int:
     parser = argparse.ArgumentParser()
     subparsers = parser.add_subparsers()
-    for module in (signals_command, pairs_command):
+    for module in (signals_command, effects_command, pairs_command):
         module.add_parser(subparsers)
     args = parser.parse_args(words)
     return int(args.run(args))
@@ -262,15 +301,16 @@ def test_commands_make_signals_and_pairs(
     dry, out = str(tmp_path / "dry"), str(tmp_path / "pairs")
     words = ["signals", "-o", dry, "--seconds", "0.5", "--count", "2", "--seed", "5"]
     assert command(*words, "--rate", "44100") == 0
-    assert sorted(os.listdir(dry)) == ["guitar-000.wav", "guitar-001.wav"]
+    assert sorted(os.listdir(dry)) == ["guitar-000.wav", "guitar-001.wav", "signals.jsonl"]
     assert np.array_equal(
-        read_audio(tmp_path / "dry" / "guitar-001.wav")[0][0], guitar_like(0.5, 44100, 6)
+        read_audio(tmp_path / "dry" / "guitar-001.wav")[0][0], varied_signal(0.5, 44100, 6)[0]
     )
     assert (
         command("pairs", "make", dry, "--effect", "overdrive", "--set", "drive=0.2", "-o", out) == 0
     )
     assert "pairs: 2, seconds: 1.0, rate: 44100 Hz, effect: overdrive" in capsys.readouterr().out
-    assert len(load_pairs(out)) == 2
+    assert [pair.split for pair in load_pairs(out)] == ["train", "train"]
+    assert [record.seed for record in read_manifest(out)] == [5, 6]
     with pytest.raises(OutputExistsError):
         command(*words)
     with pytest.raises(InputError, match="count: expected at least 1, got 0"):
@@ -281,8 +321,92 @@ def test_commands_make_signals_and_pairs(
 
 
 def test_effects_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("pairs", "list-effects") == 0
+    assert command("effects") == 0
     printed = capsys.readouterr().out
+    assert sum(name in printed for name in PRESETS) == 27
     for effect in EFFECTS.values():
         assert effect.name in printed
         assert all(knob.name in printed for knob in effect.parameters)
+
+
+# --- the manifest ----------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_manifest_is_as_good(pairs_dir: Path) -> None:
+    (pairs_dir / "pairs.jsonl").unlink()
+    assert [pair.name for pair in load_pairs(pairs_dir)] == ["riff.1", "solo/lick"]
+    assert read_manifest(pairs_dir) == []
+
+
+def test_knobs_reach_the_pairs(tmp_path: Path, dry_dir: Path) -> None:
+    out = str(tmp_path / "knobs")
+    words = ("pairs", "make", str(dry_dir), "--effect", "overdrive", "-o", out, "--json")
+    assert command(*words, "--knob", "drive=0,0.5", "--knob", "level_db=-6,-9") == 0
+    pairs = load_pairs(out)
+    assert len(pairs) == 8
+    assert pairs[0].name == "drive=0,level_db=-6/riff.1"
+    assert pairs[0].knobs == {"drive": 0.0, "level_db": -6.0}
+    assert {record.parameters["drive"] for record in read_manifest(out)} == {0.0, 0.5}
+
+
+def edited(pairs_dir: Path, **values: object) -> None:
+    path = pairs_dir / "pairs.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1].update(values)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    "path", ["../x.wav", "/etc/passwd", "dry/../../x.wav", "", "a\\b.wav", "C:/x.wav", "a\0.wav"]
+)
+def test_a_manifest_cannot_lead_out_of_its_folder(pairs_dir: Path, path: str) -> None:
+    edited(pairs_dir, wet=path)
+    with pytest.raises(PairError, match=r"line 2: (wet: expected a text|expected a path inside)"):
+        load_pairs(pairs_dir)
+
+
+def test_a_manifest_cannot_lead_out_by_a_link(pairs_dir: Path, tmp_path: Path) -> None:
+    (pairs_dir / "link").symlink_to(tmp_path)
+    edited(pairs_dir, wet="link/x.wav")
+    with pytest.raises(PairError, match="leads out of it"):
+        read_manifest(pairs_dir)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"sample_rate": "high"}, "line 2: sample_rate: expected a whole number, got 'high'"),
+        ({"knobs": {"drive": "loud"}}, "line 2: knobs: drive: expected a number, got 'loud'"),
+        ({"split": "maybe"}, "line 2: split: expected one of train, validation, test"),
+        ({"name": "riff.1"}, "expected each name once, got 'riff.1' twice"),
+        ({"name": "gone"}, "expected the files of pair gone"),
+        ({"polarity": True}, "line 2: polarity: expected a whole number, got True"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(
+    pairs_dir: Path, values: dict[str, object], expected: str
+) -> None:
+    edited(pairs_dir, **values)
+    with pytest.raises(PairError, match=expected) as raised:
+        load_pairs(pairs_dir)
+    one_line(raised)
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b"\xff", b"nan", b"{}", b"[" * 5000])
+def test_what_is_no_manifest_is_refused(pairs_dir: Path, line: bytes) -> None:
+    (pairs_dir / "pairs.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(PairError, match=r"pairs\.jsonl: line 1: "):
+        read_manifest(pairs_dir)
+
+
+def test_what_later_versions_say_is_left_alone(pairs_dir: Path) -> None:
+    edited(pairs_dir, mood="blue")
+    assert len(read_manifest(pairs_dir)) == 2
+
+
+def test_pairs_of_an_earlier_version_can_be_replaced(dry_dir: Path, pairs_dir: Path) -> None:
+    (pairs_dir / "pairs.jsonl").unlink()
+    names = [{"name": "riff.1"}, {"name": "solo/lick"}]
+    (pairs_dir / "pairs.json").write_text(json.dumps({"pairs": names}))
+    make_pairs([dry_dir], pairs_dir, overwrite=True)
+    assert sorted(os.listdir(pairs_dir)) == ["dry", "pairs.jsonl", "wet"]

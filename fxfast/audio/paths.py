@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def printable(path: AnyPath) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def find_audio(root: AnyPath) -> list[Path]:
+def find_audio(root: AnyPath, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
     """All audio files (by suffix, any case) under a folder, sorted; a file stands for itself.
 
     Hidden names are left out and links to folders are not followed. Raises AudioFileError when
@@ -44,7 +45,7 @@ def find_audio(root: AnyPath) -> list[Path]:
         found += [
             Path(folder, name)
             for name in names
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
         ]
     return sorted(found)
 

@@ -12,16 +12,8 @@ from fxfast import __version__
 from fxfast.errors import FxfastError
 
 COMMANDS = (
-    "demo",
-    "signals",
-    "pairs",
-    "pack",
-    "train",
-    "export",
-    "render",
-    "inspect",
-    "bench",
-    "doctor",
+    *("demo", "signals", "effects", "pairs", "pack", "train"),
+    *("export", "render", "inspect", "bench", "doctor"),
 )
 
 

@@ -1,114 +1,144 @@
-"""Make a folder of dry/wet pairs by playing dry recordings through a built-in effect.
+"""Make a folder of dry/wet pairs by playing dry recordings through an effect.
 
-Two seconds of silence are put in front of the dry signal and cut from the wet one: effects settle
-their state at the start, and a target with that transient cannot be learnt. Everything is written
-into a hidden folder beside the output and renamed when the last pair is complete.
+Every pair is checked as recorded ones are. A recording that cannot be used is left out with a
+reason and the others are done. Everything is written into a hidden folder beside the output and
+renamed when the last pair is complete.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import count
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fxfast.audio.files import AnyPath, find_audio, printable, probe, read_audio, write_audio
-from fxfast.audio.paths import TEMP_PREFIX, TEMP_SUFFIX, reason
-from fxfast.errors import AudioFileError, InputError, OutputExistsError, PairError
-from fxfast.pairs.effects import EFFECTS, Effect
+from fxfast.audio.files import AnyPath, AudioInfo, find_audio, printable, probe, read_audio
+from fxfast.errors import FxfastError, PairError
+from fxfast.pairs.check_pairs import CheckedPair, CheckRules, check_pair, refused
+from fxfast.pairs.hosts import Host, built_in_effect
+from fxfast.pairs.jobs import ordered_map
+from fxfast.pairs.manifest import PairRecord
+from fxfast.pairs.pair_folder import PairFolder, refuse_output_over_input, safe_name
+from fxfast.pairs.render_cache import RenderCache
 
-MANIFEST_NAME = "pairs.json"
-FORMAT_NAME = "fxfast-pairs"
-FORMAT_VERSION = 1
-PREROLL_SECONDS = 2.0
+SIGNALS_MANIFEST_NAME = "signals.jsonl"
 
 
 @dataclass(frozen=True)
 class DrySource:
-    """A dry recording and the name of the pair made from it."""
+    """A dry recording, the name of the pair made from it, and what made the recording."""
 
     name: str
     path: Path
+    seed: int | None = None
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One setting of an effect; ``knobs`` are the parameters that differ between variants."""
+
+    host: Host
+    knobs: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def prefix(self) -> str:
+        """The folder of its pairs, "" when nothing differs."""
+        text = ",".join(f"{name}={value:g}" for name, value in self.knobs.items())
+        return f"{text}/" if text else ""
+
+
+@dataclass(frozen=True)
+class MadePairs:
+    """The pairs of a folder, those that were refused, and how long it took."""
+
+    records: tuple[PairRecord, ...]
+    refused: tuple[CheckedPair, ...]
+    audio_seconds: float
+    wall_seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        first = self.records[0] if self.records else None
+        return {
+            "pairs": len(self.records),
+            "refused": [pair.to_json() for pair in self.refused],
+            "sample_rate": first.sample_rate if first else None,
+            "deterministic": first.deterministic if first else None,
+            "audio_seconds": self.audio_seconds,
+            "wall_seconds": self.wall_seconds,
+            "realtime": self.audio_seconds / max(self.wall_seconds, 1e-9),
+        }
 
 
 def make_pairs(
     dry_paths: Sequence[AnyPath],
     out_dir: AnyPath,
-    effect: str = "overdrive",
+    effect: str | Host | list[Variant] = "overdrive",
     parameters: Mapping[str, float] | None = None,
     *,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Write ``dry/NAME.wav``, ``wet/NAME.wav`` (mono float WAV) and ``pairs.json``.
+    jobs: int = 1,
+    cache: RenderCache | None = None,
+    keep_offset: bool = False,
+    on_pair: Callable[[CheckedPair], None] | None = None,
+) -> MadePairs:
+    """Write ``dry/NAME.wav``, ``wet/NAME.wav`` (mono float WAV) and ``pairs.jsonl``.
 
-    ``dry_paths`` are files, or folders whose audio is taken with its tree. Returns the manifest:
-    effect, all its parameters, sample rate in Hz, pre-roll, and per pair its name, source and
-    length in frames. ``overwrite`` replaces a folder that this function made and that holds
-    nothing else.
+    ``dry_paths`` are files, or folders whose audio is taken with its tree. ``effect`` is the name
+    of a built-in effect (with ``parameters``), a host, or several settings of one. ``overwrite``
+    replaces a folder that was made here and holds nothing else. Without a usable recording
+    nothing is written.
 
-    Raises PairError when there is nothing to do, two sources have one name, a source is not mono
-    or the rates differ; InputError for an unknown effect or parameter; AudioFileError for an
-    unreadable source; OutputExistsError when the output is there.
+    Raises PairError when there is nothing to do or two sources have one name; InputError for an
+    unknown effect or parameter; OutputExistsError when the output is there.
     """
-    chosen = _find_effect(effect)
-    settings = chosen.settings(parameters or {})
+    begun = time.perf_counter()
+    variants = _variants(effect, parameters)
     sources = plan_sources(dry_paths)
     out = Path(out_dir)
-    _refuse_output_over_input(out, sources)
-    _refuse_existing(out, overwrite)
-    sample_rate = _common_rate(sources)
-    stage = _create_stage(out)
-    try:
-        frames = [_make_one(source, stage, chosen, settings) for source in sources]
-        manifest = {
-            "format": FORMAT_NAME,
-            "format_version": FORMAT_VERSION,
-            "effect": chosen.name,
-            "parameters": settings,
-            "sample_rate": sample_rate,
-            "preroll_seconds": PREROLL_SECONDS,
-            "pairs": [
-                {"name": source.name, "source": printable(source.path), "frames": length}
-                for source, length in zip(sources, frames, strict=True)
-            ],
-        }
-        text = json.dumps(manifest, indent=2) + "\n"
-        (stage / MANIFEST_NAME).write_text(text, encoding="utf-8")
-        _publish(stage, out, overwrite)
-    except OSError as error:
-        raise AudioFileError(f"{printable(out)}: cannot be written: {reason(error)}") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-    return manifest
+    refuse_output_over_input(out, [source.path for source in sources])
+    cache = cache or RenderCache()
+    left_out: list[CheckedPair] = []
+    with PairFolder(out, overwrite=overwrite) as folder:
+        usable, unusable = _usable(sources)
+        twice = [_deterministic(variant.host, usable, cache) for variant in variants]
+        tasks = [
+            (source, number) for number in range(len(variants)) for source, _ in usable
+        ]  # fmt: skip
+
+        def one(task: tuple[DrySource, int]) -> CheckedPair:
+            source, number = task
+            pair = _make_one(source, variants[number], cache, keep_offset)
+            if pair.status != "refused":
+                folder.add(pair, _about(source, variants[number], twice[number]))
+            return pair
+
+        for pair in chain(unusable, ordered_map(one, tasks, jobs)):
+            if pair.status == "refused":
+                left_out.append(pair)
+            if on_pair is not None:
+                on_pair(pair)
+        records = folder.publish() if folder.records else []
+    seconds = sum(record.frames / record.sample_rate for record in records)
+    return MadePairs(tuple(records), tuple(left_out), seconds, time.perf_counter() - begun)
 
 
-def apply_with_preroll(
-    effect: Effect, x: np.ndarray, sample_rate: int, settings: Mapping[str, float]
-) -> np.ndarray:
-    """The effect on float32 (T) after two seconds of silence, which are cut again: float32 (T).
-
-    Raises PairError when the effect changes the length or gives NaN or infinity.
-    """
-    preroll = round(PREROLL_SECONDS * sample_rate)
-    padded = np.concatenate([np.zeros(preroll, np.float32), x])
-    wet = effect(padded, sample_rate, **settings)
-    if wet.shape != padded.shape:
-        raise PairError(
-            f"effect {effect.name}: expected {padded.shape} samples back, got {wet.shape}"
-        )
-    if not np.isfinite(wet).all():
-        raise PairError(f"effect {effect.name}: expected finite samples, got NaN or infinity")
-    return wet[preroll:]
+def knob_grid(knobs: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    """Every combination of the values of some knobs; one empty one for no knobs."""
+    return [dict(zip(knobs, values, strict=True)) for values in product(*knobs.values())]
 
 
 def plan_sources(dry_paths: Sequence[AnyPath]) -> list[DrySource]:
-    """The recordings behind files and folders, sorted by pair name. Errors as ``make_pairs``."""
+    """The recordings behind files and folders, sorted by pair name.
+
+    What ``fxfast signals`` wrote about the files of a folder is taken over. Raises PairError when
+    there is none, or two have one name.
+    """
     if not dry_paths:
         raise PairError("dry recordings: expected at least one file or folder, got none")
     sources: dict[str, DrySource] = {}
@@ -116,6 +146,7 @@ def plan_sources(dry_paths: Sequence[AnyPath]) -> list[DrySource]:
         found = find_audio(given)
         if not found:
             raise PairError(f"{printable(given)}: expected audio files in the folder, found none")
+        known = _signals(given)
         for path in found:
             inner = Path(path.name) if path == given else path.relative_to(given)
             name = inner.with_suffix("").as_posix()
@@ -124,108 +155,102 @@ def plan_sources(dry_paths: Sequence[AnyPath]) -> list[DrySource]:
                     f"{printable(path)}: expected one recording named {printable(name)}, "
                     f"{printable(sources[name].path)} has that name too"
                 )
-            sources[name] = DrySource(name, path)
+            seed, split = known.get(inner.as_posix(), (None, ""))
+            sources[name] = DrySource(name, path, seed, split)
     return [sources[name] for name in sorted(sources)]
 
 
-def _find_effect(name: str) -> Effect:
-    if name not in EFFECTS:
-        raise InputError(f"effect: expected one of {', '.join(EFFECTS)}, got {name!r}")
-    return EFFECTS[name]
+def _variants(
+    effect: str | Host | list[Variant], parameters: Mapping[str, float] | None
+) -> list[Variant]:
+    if isinstance(effect, str):
+        return [Variant(built_in_effect(effect, parameters))]
+    if isinstance(effect, list):
+        return effect
+    return [Variant(effect)]
 
 
-def _refuse_output_over_input(out: Path, sources: Sequence[DrySource]) -> None:
-    for source in sources:
-        if source.path.resolve().is_relative_to(out.resolve()):
-            raise OutputExistsError(
-                f"{printable(out)}: expected an output apart from the recordings, "
-                f"{printable(source.path)} lies in it"
-            )
-
-
-def _refuse_existing(out: Path, overwrite: bool) -> None:
-    if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not overwrite:
-        raise OutputExistsError(
-            f"{printable(out)}: expected no output there, it exists (overwrite not asked)"
-        )
-    own = _own_files(out)
-    for path in sorted(out.rglob("*")) if out.is_dir() else [out]:
-        if not path.is_dir() and path not in own:
-            raise OutputExistsError(
-                f"{printable(out)}: expected only pairs made by fxfast to overwrite, "
-                f"found {printable(path.name)}"
-            )
-
-
-def _own_files(out: Path) -> set[Path]:
-    """The files that the manifest of an earlier output lists; none when there is no manifest."""
+def _signals(given: Path) -> dict[str, tuple[int | None, str]]:
+    """Seed and split of the files that ``fxfast signals`` made in a folder."""
+    path = given / SIGNALS_MANIFEST_NAME
+    known: dict[str, tuple[int | None, str]] = {}
+    if not given.is_dir() or not path.is_file():
+        return known
     try:
-        manifest = json.loads((out / MANIFEST_NAME).read_text(encoding="utf-8"))
-        names = [str(pair["name"]) for pair in manifest["pairs"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-    files = {out / side / f"{name}.wav" for side in ("dry", "wet") for name in names}
-    return files | {out / MANIFEST_NAME}
+        for line in path.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            known[str(row["file"])] = (row.get("seed"), str(row.get("split", "")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PairError(f"{printable(path)}: expected a manifest of fxfast signals") from error
+    return known
 
 
-def _common_rate(sources: Sequence[DrySource]) -> int:
-    first = probe(sources[0].path)
+def _usable(
+    sources: Sequence[DrySource],
+) -> tuple[list[tuple[DrySource, AudioInfo]], list[CheckedPair]]:
+    """The mono recordings at the rate of the first one, and the others with the reason."""
+    usable: list[tuple[DrySource, AudioInfo]] = []
+    unusable: list[CheckedPair] = []
     for source in sources:
-        info = probe(source.path)
-        if info.channels != 1:
-            raise PairError(
-                f"{printable(source.path)}: expected 1 channel (mono), got {info.channels}"
-            )
-        if info.sample_rate != first.sample_rate:
-            raise PairError(
-                f"{printable(source.path)}: expected {first.sample_rate} Hz as "
-                f"{printable(first.path)}, got {info.sample_rate} Hz"
-            )
-    return first.sample_rate
-
-
-def _create_stage(out: Path) -> Path:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return _new_hidden_folder(out.parent)
-    except OSError as error:
-        raise AudioFileError(f"{printable(out)}: cannot be written: {reason(error)}") from error
-
-
-def _new_hidden_folder(parent: Path) -> Path:
-    for number in count():
-        folder = parent / f"{TEMP_PREFIX}{os.getpid()}-{number}{TEMP_SUFFIX}"
+        shown = printable(source.path)
         try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            continue
-    raise AssertionError("count() ended")
+            safe_name(source.name)
+            info = probe(source.path)
+            if info.channels != 1:
+                raise PairError(f"{shown}: expected 1 channel (mono), got {info.channels}")
+            if usable and info.sample_rate != usable[0][1].sample_rate:
+                first = usable[0][1]
+                raise PairError(
+                    f"{shown}: expected {first.sample_rate} Hz as {printable(first.path)}, "
+                    f"got {info.sample_rate} Hz"
+                )
+            usable.append((source, info))
+        except FxfastError as error:
+            unusable.append(refused(source.name, "readable", str(error)))
+    return usable, unusable
 
 
-def _make_one(source: DrySource, stage: Path, effect: Effect, settings: Mapping[str, float]) -> int:
-    x_ct, sample_rate = read_audio(source.path)
-    wet = apply_with_preroll(effect, x_ct[0], sample_rate, settings)
-    for side, sound in (("dry", x_ct[0]), ("wet", wet)):
-        path = stage / side / f"{source.name}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_audio(path, sound, sample_rate, "FLOAT")
-    return int(x_ct.shape[1])
+def _deterministic(
+    host: Host, usable: Sequence[tuple[DrySource, AudioInfo]], cache: RenderCache
+) -> bool | None:
+    """Whether the shortest recording sounds the same twice; None when it cannot be rendered."""
+    for source, info in sorted(usable, key=lambda pair: pair[1].frames):
+        try:
+            x_ct, rate = read_audio(source.path)
+            return cache.is_deterministic(host, x_ct[0], rate)
+        except FxfastError:
+            if info.frames > 60 * info.sample_rate:
+                return None
+    return None
 
 
-def _publish(stage: Path, out: Path, overwrite: bool) -> None:
-    """Put the finished folder in place; an earlier one leaves in the same step."""
-    _refuse_existing(out, overwrite)
-    if not os.path.lexists(out) or not any(out.iterdir()):
-        os.rename(stage, out)
-        return
-    earlier = _new_hidden_folder(out.parent)
-    os.rename(out, earlier)
+def _make_one(
+    source: DrySource, variant: Variant, cache: RenderCache, keep_offset: bool
+) -> CheckedPair:
+    name = variant.prefix + source.name
     try:
-        os.rename(stage, out)
-    except OSError:
-        os.rename(earlier, out)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)
+        x_ct, rate = read_audio(source.path)
+        wet = cache.render(variant.host, x_ct[0], rate)
+    except FxfastError as error:
+        return refused(name, "rendered", f"{printable(source.path)}: {error}"
+                       if printable(source.path) not in str(error) else str(error))  # fmt: skip
+    shift = not keep_offset and not variant.host.about.keeps_time
+    rules = CheckRules(fix_offset=shift, fix_polarity=False, belongs=True)
+    return check_pair(name, x_ct, rate, wet[np.newaxis], rate, rules)
+
+
+def _about(source: DrySource, variant: Variant, deterministic: bool | None) -> PairRecord:
+    host = variant.host.about
+    return PairRecord(
+        source.name, "", "", "", "", 0, 0,
+        source=printable(source.path),
+        effect=host.effect,
+        preset=host.preset,
+        parameters=dict(host.parameters),
+        knobs=dict(variant.knobs),
+        host=host.host,
+        host_version=host.version,
+        deterministic=deterministic,
+        seed=source.seed,
+        split=source.split,
+    )  # fmt: skip

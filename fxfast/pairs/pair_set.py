@@ -2,28 +2,36 @@
 
 A name is the path under dry/ or wet/ without its suffix, so the two files of a pair may be of
 different formats. Pairs are mono, of equal length and of one sample rate in the whole folder.
+``pairs.jsonl`` adds knobs and splits where it is there; a folder without it is as good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from fxfast.audio.files import AnyPath, AudioInfo, find_audio, printable, probe, read_audio
 from fxfast.errors import PairError
+from fxfast.pairs.manifest import MANIFEST_NAME, PairRecord, read_manifest
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The same moment before and after the effect: float32 (T) each, ``sample_rate`` in Hz."""
+    """The same moment before and after the effect: float32 (T) each, ``sample_rate`` in Hz.
+
+    ``knobs`` are the settings it was rendered at, ``split`` is "train", "validation", "test" or
+    "" when that is open.
+    """
 
     name: str
     dry: np.ndarray
     wet: np.ndarray
     sample_rate: int
+    knobs: Mapping[str, float] = field(default_factory=dict)
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class PairFiles:
     name: str
     dry: AudioInfo
     wet: AudioInfo
+    record: PairRecord | None = None
 
 
 def find_pairs(pairs_dir: AnyPath) -> list[PairFiles]:
@@ -56,7 +65,11 @@ def find_pairs(pairs_dir: AnyPath) -> list[PairFiles]:
             f"{printable(dry.get(name) or wet[name])}: expected a {there} file named "
             f"{printable(name)} beside the {here} one, found none"
         )
-    pairs = [PairFiles(name, probe(dry[name]), probe(wet[name])) for name in sorted(dry)]
+    records = _records(root, dry)
+    pairs = [
+        PairFiles(name, probe(dry[name]), probe(wet[name]), records.get(name))
+        for name in sorted(dry)
+    ]
     for pair in pairs:
         _check_pair(pair)
         _check_rate(pairs[0], pair)
@@ -73,8 +86,25 @@ def load_pairs(pairs_dir: AnyPath) -> list[Pair]:
 def read_pairs(pairs: Iterable[PairFiles]) -> Iterator[Pair]:
     """The audio of pairs that were found, one pair at a time."""
     for files in pairs:
-        dry, wet = read_audio(files.dry.path)[0][0], read_audio(files.wet.path)[0][0]
-        yield Pair(files.name, dry, wet, files.dry.sample_rate)
+        yield Pair(
+            files.name,
+            read_audio(files.dry.path)[0][0],
+            read_audio(files.wet.path)[0][0],
+            files.dry.sample_rate,
+            dict(files.record.knobs) if files.record else {},
+            files.record.split if files.record else "",
+        )
+
+
+def _records(root: Path, found: Mapping[str, Path]) -> dict[str, PairRecord]:
+    records = {record.name: record for record in read_manifest(root)}
+    for name in records:
+        if name not in found:
+            raise PairError(
+                f"{printable(root / MANIFEST_NAME)}: expected the files of pair "
+                f"{printable(name)} in dry/ and wet/, found none"
+            )
+    return records
 
 
 def _by_name(root: Path, side: str) -> dict[str, Path]:
