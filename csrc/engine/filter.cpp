@@ -23,7 +23,9 @@ static_assert(sizeof(FilterPosition) == kCacheLineBytes);
 
 // Below, the rounding of transforms would count beside that of a plain float32 sum.
 constexpr std::int64_t kMinOfflineTaps = 4096;
-// Longer transforms leave the caches.
+// What a transform works on is 16 bytes a bin, and its tables are as much again: up to here all of
+// it stays in caches that are not shared by many; beyond the second length it pays no more.
+constexpr int kCachedOfflineBins = 1 << 17;
 constexpr int kMaxOfflineBins = 1 << 18;
 
 std::size_t take(std::size_t& total, std::size_t floats) {
@@ -188,11 +190,15 @@ void pack_filter(const std::vector<float>& weight, float* packed) {
 
 OfflineFilterLayout::OfflineFilterLayout(std::int64_t taps) noexcept {
   if (taps < kMinOfflineTaps) return;
+  // The longer a transform beside the taps, the more of it counts.
   bins = static_cast<int>(kMinOfflineTaps);
-  while (bins < kMaxOfflineBins && bins < 2 * taps) bins *= 2;
+  while (bins < kCachedOfflineBins && bins < 4 * taps) bins *= 2;
+  while (bins < kMaxOfflineBins && 3 * std::int64_t{bins} < 4 * taps) bins *= 2;
   partitions = static_cast<int>((taps + bins - 1) / bins);
-  // Steps of few prime factors, for the grid is a common multiple of all.
-  step = 2 * taps <= bins ? bins / 2 * 3 : bins;
+  // Steps of small prime factors, for the grid is a common multiple of all.
+  const int quarter = bins / 4;
+  step = bins;
+  while (partitions == 1 && 2 * bins - step - quarter >= taps) step += quarter;
   const auto floats = static_cast<std::size_t>(bins) * 2;
   const std::size_t spectra_floats = floats * static_cast<std::size_t>(partitions);
   twiddles = take(packed_floats, twiddle_floats(static_cast<std::size_t>(bins)));
