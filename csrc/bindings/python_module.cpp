@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -104,7 +105,10 @@ class Engine {
     const auto rows = static_cast<std::size_t>(x.shape(0));
     const auto samples = static_cast<std::size_t>(x.shape(1));
     py::gil_scoped_release release;
-    render_array(plan_, kernels_, settled_.data(), pool_, in, out, rows, samples);
+    // One of several calls at once finds the kept states free.
+    const std::unique_lock lock(kept_mutex_, std::try_to_lock);
+    render_array(plan_, kernels_, settled_.data(), pool_, in, out, rows, samples,
+                 lock.owns_lock() ? &kept_ : nullptr);
     return y;
   }
 
@@ -114,6 +118,8 @@ class Engine {
   const KernelTable& kernels_;
   AlignedBuffer settled_;
   WorkerPool pool_;
+  std::mutex kept_mutex_;
+  std::vector<AlignedBuffer> kept_;
 };
 
 // A channel of a stream and how many samples its block has.

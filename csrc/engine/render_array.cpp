@@ -24,19 +24,20 @@ std::size_t segments_per_row(const PlanView& plan, std::size_t threads, std::siz
   return std::max<std::size_t>(1, std::min(wanted, samples / shortest));
 }
 
+void make_states(const PlanView& plan, std::size_t count, std::vector<AlignedBuffer>& states) {
+  while (states.size() < count) states.emplace_back(plan.state_bytes());
+}
+
 // Rows of a recurrent plan, in groups of as many as the kernels take at once and as leave work for
 // every thread.
 void render_groups(const PlanView& plan, const KernelTable& kernels, const std::byte* settled,
                    WorkerPool& pool, const float* input, float* output, std::size_t streams,
-                   std::size_t samples) {
+                   std::size_t samples, std::vector<AlignedBuffer>& states) {
   const auto threads = static_cast<std::size_t>(pool.threads());
   const std::size_t most =
       std::min<std::size_t>(kMaxRecurrentStreams, (streams + threads - 1) / threads);
   const std::size_t groups = (streams + most - 1) / most;
-  std::vector<AlignedBuffer> states;
-  for (std::size_t w = 0; w < std::min(threads, groups) * most; ++w) {
-    states.emplace_back(plan.state_bytes());
-  }
+  make_states(plan, std::min(threads, groups) * most, states);
   pool.run(static_cast<int>(groups), [&](int group, int worker) {
     const std::size_t first = static_cast<std::size_t>(group) * most;
     const std::size_t count = std::min(most, streams - first);
@@ -54,10 +55,12 @@ void render_groups(const PlanView& plan, const KernelTable& kernels, const std::
 
 void render_array(const PlanView& plan, const KernelTable& kernels, const std::byte* settled,
                   WorkerPool& pool, const float* input, float* output, std::size_t streams,
-                  std::size_t samples) {
+                  std::size_t samples, std::vector<AlignedBuffer>* kept) {
   if (streams == 0 || samples == 0) return;
+  std::vector<AlignedBuffer> own;
+  std::vector<AlignedBuffer>& states = kept != nullptr ? *kept : own;
   if (plan.is_recurrent() && !plan.has_grid()) {
-    return render_groups(plan, kernels, settled, pool, input, output, streams, samples);
+    return render_groups(plan, kernels, settled, pool, input, output, streams, samples, states);
   }
   const auto threads = static_cast<std::size_t>(pool.threads());
   const std::size_t segments = segments_per_row(plan, threads, streams, samples);
@@ -65,10 +68,7 @@ void render_array(const PlanView& plan, const KernelTable& kernels, const std::b
       round_up((samples + segments - 1) / segments, plan.alignment_samples());
   const std::size_t items = streams * segments;
 
-  std::vector<AlignedBuffer> states;
-  for (std::size_t w = 0; w < std::min(threads, items); ++w) {
-    states.emplace_back(plan.state_bytes());
-  }
+  make_states(plan, std::min(threads, items), states);
   const auto render_segment = [&](int item, int worker) {
     const std::size_t row = static_cast<std::size_t>(item) / segments;
     const std::size_t begin = static_cast<std::size_t>(item) % segments * segment_samples;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "base/worker_pool.h"
 #include "engine/packed_plan.h"
@@ -13,9 +14,10 @@ namespace fxfast {
 // `output` (which may not overlap). Every row starts settled. Long rows are cut into segments
 // when there are fewer rows than threads; a segment starts where bits are the same and first hears
 // all that they depend on, so the result is the same to the bit. Rows of a recurrent plan run in
-// groups.
+// groups. `kept` is memory for states that the call finds, adds to and leaves for the next call of
+// the same plan: fresh pages for a long filter take as long as its sums.
 void render_array(const PlanView& plan, const KernelTable& kernels, const std::byte* settled,
                   WorkerPool& pool, const float* input, float* output, std::size_t streams,
-                  std::size_t samples);
+                  std::size_t samples, std::vector<AlignedBuffer>* kept = nullptr);
 
 }  // namespace fxfast
