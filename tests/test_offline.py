@@ -140,3 +140,19 @@ def test_a_library_has_the_same_bytes_for_all_jobs_and_blocks(tmp_path: Path) ->
     written, _ = read_audio(tmp_path / "1-16384" / "2.wav")
     source, _ = read_audio(tmp_path / "in" / "2.wav")
     assert np.abs(written - Player(graph).render(source)).max() <= 2**-15
+
+
+def test_a_tensor_of_an_offline_plan_runs_on_its_grid() -> None:
+    torch = pytest.importorskip("torch")
+    from fxfast import ops
+
+    player = Player(preset_graph())
+    plan = torch.from_numpy(player.plan_bytes())
+    state = torch.from_numpy(player.settled_state()).repeat(1, 1, 1)
+    x = noise(2 * GRID + 100)
+    cuts = (0, GRID, 2 * GRID, x.size)
+    blocks = [torch.from_numpy(x[a:b])[None, None] for a, b in pairwise(cuts)]
+    y = torch.cat([ops.run(plan, state, block) for block in blocks], dim=2)
+    np.testing.assert_array_equal(y[0, 0].numpy(), player.render(x))
+    with pytest.raises(InputError, match="ends the stream"):
+        ops.run(plan, state, blocks[0])

@@ -22,7 +22,7 @@ constexpr double kProductShare = 0.85;
 constexpr double kTransformCost = 28.0 * kTransform;
 constexpr double kLayoutCost = 2.0 * kLanePiece;
 // What a weight costs that is read from memory in every piece, and how many come from the caches.
-constexpr double kMemoryCost = 3.0;
+constexpr double kMemoryCost = 0.7;
 constexpr double kCachedFloats = 1 << 20;
 // A transform has to be so much better: it takes more memory, and a whole grid at once.
 constexpr double kMargin = 0.8;

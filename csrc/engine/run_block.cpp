@@ -344,16 +344,28 @@ void run_pieces(const PlanView& plan, const KernelTable& kernels, const BatchStr
   }
 }
 
-// The operations of one group over a whole grid, step by step. Returns the position of its lines
-// after it: every group of step 0 starts at `position` and takes the same pieces.
+// How many samples of the grid operation `first` computes where `samples` of the output are wanted:
+// what later operations read, which take whole steps.
+std::uint32_t wanted_samples(const PlanView& plan, std::size_t first,
+                             std::uint32_t samples) noexcept {
+  for (std::size_t i = plan.op_count(); i-- > first;) {
+    const std::uint32_t step = plan.op(i).step;
+    if (step > 0) samples = static_cast<std::uint32_t>(round_up(samples, step));
+  }
+  return samples;
+}
+
+// The operations of one group over `wanted` samples of a grid, step by step. Returns the position
+// of its lines after it: every group of step 0 starts at `position` and takes the same pieces of a
+// whole grid; after a part of one, the stream has ended.
 std::uint32_t run_group(const PlanView& plan, const KernelTable& kernels, std::byte* state,
-                        std::uint32_t group, std::uint32_t position, std::size_t first,
-                        std::size_t end) noexcept {
+                        std::uint32_t group, std::uint32_t position, std::uint32_t wanted,
+                        std::size_t first, std::size_t end) noexcept {
   const PlanHeader& header = plan.header();
   const std::uint32_t step = plan.op(first).step;
   const std::uint32_t most = step == 0 ? header.block_samples : step;
-  for (std::uint32_t offset = 0; offset < header.grid_samples; offset += most) {
-    const std::uint32_t left = header.grid_samples - offset;
+  for (std::uint32_t offset = 0; offset < wanted; offset += most) {
+    const std::uint32_t left = wanted - offset;
     const std::uint32_t samples = left < most ? left : most;
     if (step == 0 && position + samples > header.stretch_samples) {
       move_history_back(plan, state, group, position);
@@ -376,7 +388,9 @@ void run_grid(const PlanView& plan, const KernelTable& kernels, std::byte* state
   std::uint32_t group = 0;
   for (std::size_t first = 0, end = 0; first < plan.op_count(); first = end, ++group) {
     while (end < plan.op_count() && plan.op(end).step == plan.op(first).step) ++end;
-    const std::uint32_t position = run_group(plan, kernels, state, group, start, first, end);
+    const std::uint32_t wanted = wanted_samples(plan, first, samples);
+    const std::uint32_t position =
+        run_group(plan, kernels, state, group, start, wanted, first, end);
     if (plan.op(first).step == 0) state_header->position = position;
   }
   const float* result = whole.rows({header.output_line, 0});
