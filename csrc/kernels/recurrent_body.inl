@@ -338,7 +338,7 @@ static void run_tracks(Track* tracks, int count) {
 template <Cell kCell, int kLanes, int kInputs, int kStreams>
 static void run_pending(Track* tracks, int count) {
   const RecurrentTask& task = *tracks[0].task;
-  const int lanes = tracks[0].lanes;
+  const int lanes = kLanes > 0 ? kLanes : tracks[0].lanes;
   float nowhere[kUnitBlock] = {};
   PendingCells<kStreams> pending[2] = {};
   for (int s = 0; s < kStreams; ++s) pending[1].memory[s] = pending[1].new_h[s] = nowhere;
@@ -365,18 +365,25 @@ static void run_pending(Track* tracks, int count) {
   for (int t = 0; t < task.samples; ++t) {
     for (int k = 0; k < count; k += kStreams) {
       for (int first = 0; first < lanes; first += kUnitBlock) {
-        const bool is_half = kLanes == 8 || (kLanes == 0 && lanes - first < kUnitBlock);
+        const bool is_half = lanes - first < kUnitBlock;
         const auto& before = pending[1 - now];
         auto& next = pending[now];
-        if (is_half && (kLanes == 8 || lanes == 8)) {
-          pending_step<kCell, kLanes, 8, 8, kStreams, kInputs>(tracks + k, t, first, before, next);
-        } else if (is_half) {
-          pending_step<kCell, kLanes, 16, 8, kStreams, kInputs>(tracks + k, t, first, before, next);
-        } else if (kLanes == 0 && is_half_before) {
-          pending_step<kCell, kLanes, 8, 16, kStreams, kInputs>(tracks + k, t, first, before, next);
-        } else {
+        constexpr bool kHasHalf = kLanes % kUnitBlock != 0 || kLanes == 0;
+        if constexpr (kLanes == 8) {
+          pending_step<kCell, 8, 8, 8, kStreams, kInputs>(tracks + k, t, 0, before, next);
+        } else if (!kHasHalf || (!is_half && !is_half_before)) {
           pending_step<kCell, kLanes, 16, 16, kStreams, kInputs>(tracks + k, t, first, before,
                                                                  next);
+        } else if constexpr (kHasHalf) {
+          if (is_half_before && lanes == 8) {
+            pending_step<kCell, 0, 8, 8, kStreams, kInputs>(tracks + k, t, first, before, next);
+          } else if (is_half) {
+            pending_step<kCell, kLanes, 16, 8, kStreams, kInputs>(tracks + k, t, first, before,
+                                                                  next);
+          } else {
+            pending_step<kCell, kLanes, 8, 16, kStreams, kInputs>(tracks + k, t, first, before,
+                                                                  next);
+          }
         }
         end_before();
         is_half_before = is_half;
@@ -397,6 +404,7 @@ static void run_any_pending(Track* tracks, int count) {
   if (tracks[0].task->in_channels > 1) return run_pending<kCell, 0, 0, 2>(tracks, count);
   if (lanes == 8) return run_pending<kCell, 8, 1, 2>(tracks, count);
   if (lanes == 16) return run_pending<kCell, 16, 1, 2>(tracks, count);
+  if (lanes == 40) return run_pending<kCell, 40, 1, 2>(tracks, count);
   run_pending<kCell, 0, 1, 2>(tracks, count);
 }
 #endif
