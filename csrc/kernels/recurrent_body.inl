@@ -21,8 +21,8 @@ static FXFAST_INLINE void advance(Step<kStreams, kInputs>& step, int units) {
 template <Cell kCell, int kLanes, int kWidth, int kStreams, int kInputs>
 static FXFAST_INLINE void block_step(const RecurrentTask& task, int lanes, int first,
                                      Step<kStreams, kInputs>& step) {
-  constexpr int kUnits = kWidth < kVec ? kWidth : kVec;
-  auto group = group_of < kWidth, kWidth<kVec ? 2 : 4>(task, lanes, first);
+  constexpr int kUnits = kWidth < kVec ? kWidth : kVec, kVecs = kWidth < kVec ? 2 : 4;
+  auto group = group_of<kWidth, kVecs>(task, lanes, first);
 #pragma GCC unroll 4
   for (int unit = 0; unit < kWidth; unit += kUnits) {
     group_step<kCell, kLanes>(group, step);
@@ -302,6 +302,8 @@ static void run_streams(Track* tracks, int count) {
   run_tracks(tracks, count);
 }
 
+#include "kernels/recurrent_wide.inl"
+
 void recurrent(const RecurrentTask* layers, int count, const RecurrentStream* streams,
                int stream_count) noexcept {
   Track tracks[kMostTracks];
@@ -316,6 +318,11 @@ void recurrent(const RecurrentTask* layers, int count, const RecurrentStream* st
     return run_tracks(tracks, count);
   }
   for (int l = 0; l < count; ++l, streams += stream_count) {
+    if (stream_count > 1 && recurrent_lanes(layers[l].units) > kNarrowLanes) {
+      (layers[l].cell == Cell::kLstm ? run_wide<Cell::kLstm>
+                                     : run_wide<Cell::kGru>)(layers[l], streams, stream_count);
+      continue;
+    }
     for (int first = 0; first < stream_count; first += kMostTracks) {
       const int left = stream_count - first;
       const int together = left < kMostTracks ? left : kMostTracks;
