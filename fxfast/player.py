@@ -94,6 +94,24 @@ class Player:
             raise InputError(f"channels: expected an integer from 1 to 65536, got {channels!r}")
         return Stream(self._engine, channels)
 
+    @staticmethod
+    def process_together(
+        streams: Sequence[Stream], blocks: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """The next block (C, T) of each of several streams of one player, of any lengths.
+
+        The samples are those of :meth:`Stream.process`; recurrent models take much less time for
+        many streams together. Raises ``InputError`` for a wrong block, and every stream is then
+        unchanged.
+        """
+        arrays = [_as_float_array(block) for block in blocks]
+        for array in arrays:
+            if array.ndim != 2:
+                raise InputError(f"audio: expected shape (C, T), got {_shape_text(array)}")
+        together = engine().Stream.process_together
+        outputs: list[np.ndarray] = together([s.native for s in streams], arrays)
+        return outputs
+
     def plan_bytes(self) -> np.ndarray:
         """The packed plan as uint8, the same for every instruction set."""
         plan: np.ndarray = self._engine.plan()
@@ -116,6 +134,11 @@ class Stream:
         self._stream = engine().Stream(native_engine, channels)
 
     @property
+    def native(self) -> Any:
+        """The stream of the native engine."""
+        return self._stream
+
+    @property
     def channels(self) -> int:
         return int(self._stream.channels)
 
@@ -135,24 +158,6 @@ class Stream:
         rows = array.reshape(self.channels, -1)
         y: Audio = _as_kind_of(block, self._stream.process(rows).reshape(array.shape))
         return y
-
-    @staticmethod
-    def process_together(
-        streams: Sequence[Stream], blocks: Sequence[np.ndarray]
-    ) -> list[np.ndarray]:
-        """The next block (C, T) of each of several streams of one player, of any lengths.
-
-        The samples are those of :meth:`process`, one stream after the other; recurrent models
-        take much less time for them together. Raises ``InputError`` for a wrong block, and every
-        stream is then unchanged.
-        """
-        arrays = [_as_float_array(block) for block in blocks]
-        for array in arrays:
-            if array.ndim != 2:
-                raise InputError(f"audio: expected shape (C, T), got {_shape_text(array)}")
-        native = engine().Stream
-        out: list[np.ndarray] = native.process_together([s._stream for s in streams], arrays)
-        return out
 
     def flush(self) -> np.ndarray:
         """What is still inside: nothing, shape (C, 0), for the engine has no latency."""

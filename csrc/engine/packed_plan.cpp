@@ -73,7 +73,8 @@ class Layout {
       const int units = static_cast<int>(op.out_channels);
       weights = static_cast<std::uint64_t>(recurrent_weight_floats(op.in_channels, units));
       bias = 4 * static_cast<std::uint64_t>(recurrent_lanes(units));
-      cell = params = static_cast<std::uint64_t>(cell_state_floats(op.out_channels));
+      params = static_cast<std::uint64_t>(cell_state_floats(op.out_channels));
+      cell = static_cast<std::uint64_t>(recurrent_state_floats(op.in_channels, op.out_channels));
     } else if (kind == OpKind::kFilter) {
       const FilterLayout filter(op.taps);
       const OfflineFilterLayout offline(op.taps);

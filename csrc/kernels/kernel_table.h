@@ -184,6 +184,10 @@ constexpr std::ptrdiff_t recurrent_weight_floats(std::ptrdiff_t in_channels, int
 constexpr std::ptrdiff_t cell_state_floats(std::ptrdiff_t units) {
   return 3 * gate_block_floats(units);
 }
+// With room for the x of one sample after them.
+constexpr std::ptrdiff_t recurrent_state_floats(std::ptrdiff_t in_channels, std::ptrdiff_t units) {
+  return cell_state_floats(units) + gate_block_floats(in_channels);
+}
 
 struct RecurrentTask {
   const float* weights;
@@ -197,7 +201,7 @@ struct RecurrentTask {
 };
 
 // One stream of a layer: in_channels rows in, units rows out (h of every sample, with the slack of
-// ConvTask), cell_state_floats(units) of state.
+// ConvTask), recurrent_state_floats(in_channels, units) of state.
 struct RecurrentStream {
   const float* input;
   float* output;

@@ -4,136 +4,10 @@ namespace FXFAST_ISA_NAMESPACE {
 
 #include "kernels/recurrent_cell.inl"
 #include "kernels/recurrent_sums.inl"
+#include "kernels/recurrent_track.inl"
 
-// How many samples of h a narrow layer keeps before they go to the output, and its most lanes.
-constexpr int kHistory = kVec < 8 ? 8 : kVec;
-constexpr int kNarrowLanes = 64;
 // Streams that a call works on side by side: as many as keep the processor busy.
 constexpr int kMostTracks = 8;
-
-// One layer of one stream over the samples of a call. The last kHistory samples of h of a narrow
-// layer stand here, sample by sample, before they go to the rows of the output together; a wide
-// one has h and the next h in its state.
-struct Track {
-  const RecurrentTask* task;
-  RecurrentStream stream;
-  const Track* before;  // the layer whose h this one reads, or nullptr
-  int lanes;
-  int delay;  // samples that it works behind the first layer
-  alignas(64) float history[(kHistory + 1) * kNarrowLanes];
-
-  bool is_wide() const { return lanes > kNarrowLanes; }
-  float* old_h(int t) {
-    if (is_wide()) return stream.state + (t & 1) * 2 * gate_block_floats(task->units);
-    return history + (t & (kHistory - 1)) * kNarrowLanes;
-  }
-  float* new_h(int t) {
-    return is_wide() ? old_h(t + 1) : history + ((t & (kHistory - 1)) + 1) * kNarrowLanes;
-  }
-  const float* h_after(int t) const { return history + ((t & (kHistory - 1)) + 1) * kNarrowLanes; }
-};
-
-#if FXFAST_VECTOR_FLOATS == 16
-#define FXFAST_MIX(a, b, n)                                                                    \
-  __builtin_shufflevector(a, b, n, 16 + n, n + 1, 17 + n, n + 2, 18 + n, n + 3, 19 + n, n + 4, \
-                          20 + n, n + 5, 21 + n, n + 6, 22 + n, n + 7, 23 + n)
-#elif FXFAST_VECTOR_FLOATS == 8
-#define FXFAST_MIX(a, b, n) \
-  __builtin_shufflevector(a, b, n, 8 + n, n + 1, 9 + n, n + 2, 10 + n, n + 3, 11 + n)
-#else
-#define FXFAST_MIX(a, b, n) __builtin_shufflevector(a, b, n, 4 + n, n + 1, 5 + n)
-#endif
-
-// kVec samples of kVec units, from rows of samples to rows of units: every pass mixes the first
-// half of the vectors with the second.
-static FXFAST_INLINE void transpose(Vec (&v)[kVec]) {
-#pragma GCC unroll 4
-  for (int width = 1; width < kVec; width *= 2) {
-    Vec mixed[kVec];
-#pragma GCC unroll 8
-    for (int i = 0; i < kVec / 2; ++i) {
-      mixed[2 * i] = FXFAST_MIX(v[i], v[i + kVec / 2], 0);
-      mixed[2 * i + 1] = FXFAST_MIX(v[i], v[i + kVec / 2], kVec / 2);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kVec; ++i) v[i] = mixed[i];
-  }
-}
-#undef FXFAST_MIX
-
-// The samples of `history` (rows of kNarrowLanes units) into rows of the output; what lies after
-// the last sample has no meaning there.
-static void store_history(const float* history, const RecurrentTask& task, float* output) {
-  for (int u = 0; u < task.units; u += kVec) {
-    const int units = task.units - u < kVec ? task.units - u : kVec;
-    for (int t = 0; t < kHistory; t += kVec) {
-      Vec v[kVec];
-#pragma GCC unroll 16
-      for (int i = 0; i < kVec; ++i) v[i] = load(history + (t + i) * kNarrowLanes + u);
-      transpose(v);
-      float* y = output + u * task.output_stride + t;
-#pragma GCC unroll 16
-      for (int i = 0; i < kVec; ++i) {
-        if (i < units) store(y + i * task.output_stride, v[i]);
-      }
-    }
-  }
-}
-
-static void copy_lanes(const float* from, float* to, int lanes) {
-  for (int u = 0; u < lanes; u += kUnitBlock / 2) {
-    __builtin_memcpy(to + u, from + u, kUnitBlock / 2 * sizeof(float));
-  }
-}
-
-// The history up to sample t goes to the output, and the last h before the next sample.
-__attribute__((noinline)) void end_history(Track& track, int t) {
-  const RecurrentTask& task = *track.task;
-  store_history(track.history + kNarrowLanes, task, track.stream.output + t - t % kHistory);
-  copy_lanes(track.new_h(t), track.history, track.lanes);
-  if (t + 1 == task.samples) copy_lanes(track.new_h(t), track.stream.state, track.lanes);
-}
-
-// After sample t of a layer: h goes to the output.
-static FXFAST_INLINE void end_sample(Track& track, int t) {
-  const RecurrentTask& task = *track.task;
-  const bool is_last = t + 1 == task.samples;
-  if (!track.is_wide()) {
-    if (is_last || (t & (kHistory - 1)) == kHistory - 1) end_history(track, t);
-    return;
-  }
-  const float* h = track.new_h(t);
-  for (int u = 0; u < task.units; ++u) track.stream.output[u * task.output_stride + t] = h[u];
-  if (is_last && h != track.stream.state) copy_lanes(h, track.stream.state, track.lanes);
-}
-
-// What the streams of one layer read and write at sample t, from unit `first` on.
-template <int kStreams, int kInputs>
-static FXFAST_INLINE Step<kStreams, kInputs> step_of(Track* tracks, int t, int first) {
-  const RecurrentTask& task = *tracks[0].task;
-  const Track* before = tracks[0].before;
-  Step<kStreams, kInputs> step;
-  step.x_rows = kInputs > 0 ? kInputs : task.in_channels;
-  step.h_rows = tracks[0].lanes;
-  step.x_step = before != nullptr ? 1 : task.input_stride;
-#pragma GCC unroll 2
-  for (int s = 0; s < kStreams; ++s) {
-    Track& track = tracks[s];
-    step.x[s] = before != nullptr ? before->h_after(t) : track.stream.input + t;
-    step.h[s] = track.old_h(t);
-    step.old_h[s] = step.h[s] + first;
-    step.new_h[s] = track.new_h(t) + first;
-    step.c[s] = track.stream.state + gate_block_floats(task.units) + first;
-  }
-  return step;
-}
-
-template <int kWidth, int kVecs>
-static FXFAST_INLINE Group<kWidth, kVecs> group_of(const RecurrentTask& task, int lanes,
-                                                   int first) {
-  const std::ptrdiff_t rows = task.in_channels + lanes;
-  return {task.weights + 4 * first * rows, task.bias + 4 * first};
-}
 
 template <int kStreams, int kInputs>
 static FXFAST_INLINE void advance(Step<kStreams, kInputs>& step, int units) {
@@ -147,8 +21,8 @@ static FXFAST_INLINE void advance(Step<kStreams, kInputs>& step, int units) {
 template <Cell kCell, int kLanes, int kWidth, int kStreams, int kInputs>
 static FXFAST_INLINE void block_step(const RecurrentTask& task, int lanes, int first,
                                      Step<kStreams, kInputs>& step) {
-  constexpr int kUnits = kWidth < kVec ? kWidth : kVec;
-  auto group = group_of < kWidth, kWidth<kVec ? 2 : 4>(task, lanes, first);
+  constexpr int kUnits = kWidth < kVec ? kWidth : kVec, kVecs = kWidth < kVec ? 2 : 4;
+  auto group = group_of<kWidth, kVecs>(task, lanes, first);
 #pragma GCC unroll 4
   for (int unit = 0; unit < kWidth; unit += kUnits) {
     group_step<kCell, kLanes>(group, step);
@@ -338,7 +212,7 @@ static void run_tracks(Track* tracks, int count) {
 template <Cell kCell, int kLanes, int kInputs, int kStreams>
 static void run_pending(Track* tracks, int count) {
   const RecurrentTask& task = *tracks[0].task;
-  const int lanes = tracks[0].lanes;
+  const int lanes = kLanes > 0 ? kLanes : tracks[0].lanes;
   float nowhere[kUnitBlock] = {};
   PendingCells<kStreams> pending[2] = {};
   for (int s = 0; s < kStreams; ++s) pending[1].memory[s] = pending[1].new_h[s] = nowhere;
@@ -365,18 +239,25 @@ static void run_pending(Track* tracks, int count) {
   for (int t = 0; t < task.samples; ++t) {
     for (int k = 0; k < count; k += kStreams) {
       for (int first = 0; first < lanes; first += kUnitBlock) {
-        const bool is_half = kLanes == 8 || (kLanes == 0 && lanes - first < kUnitBlock);
+        const bool is_half = lanes - first < kUnitBlock;
         const auto& before = pending[1 - now];
         auto& next = pending[now];
-        if (is_half && (kLanes == 8 || lanes == 8)) {
-          pending_step<kCell, kLanes, 8, 8, kStreams, kInputs>(tracks + k, t, first, before, next);
-        } else if (is_half) {
-          pending_step<kCell, kLanes, 16, 8, kStreams, kInputs>(tracks + k, t, first, before, next);
-        } else if (kLanes == 0 && is_half_before) {
-          pending_step<kCell, kLanes, 8, 16, kStreams, kInputs>(tracks + k, t, first, before, next);
-        } else {
+        constexpr bool kHasHalf = kLanes % kUnitBlock != 0 || kLanes == 0;
+        if constexpr (kLanes == 8) {
+          pending_step<kCell, 8, 8, 8, kStreams, kInputs>(tracks + k, t, 0, before, next);
+        } else if (!kHasHalf || (!is_half && !is_half_before)) {
           pending_step<kCell, kLanes, 16, 16, kStreams, kInputs>(tracks + k, t, first, before,
                                                                  next);
+        } else if constexpr (kHasHalf) {
+          if (is_half_before && lanes == 8) {
+            pending_step<kCell, 0, 8, 8, kStreams, kInputs>(tracks + k, t, first, before, next);
+          } else if (is_half) {
+            pending_step<kCell, kLanes, 16, 8, kStreams, kInputs>(tracks + k, t, first, before,
+                                                                  next);
+          } else {
+            pending_step<kCell, kLanes, 8, 16, kStreams, kInputs>(tracks + k, t, first, before,
+                                                                  next);
+          }
         }
         end_before();
         is_half_before = is_half;
@@ -397,6 +278,7 @@ static void run_any_pending(Track* tracks, int count) {
   if (tracks[0].task->in_channels > 1) return run_pending<kCell, 0, 0, 2>(tracks, count);
   if (lanes == 8) return run_pending<kCell, 8, 1, 2>(tracks, count);
   if (lanes == 16) return run_pending<kCell, 16, 1, 2>(tracks, count);
+  if (lanes == 40) return run_pending<kCell, 40, 1, 2>(tracks, count);
   run_pending<kCell, 0, 1, 2>(tracks, count);
 }
 #endif
@@ -420,6 +302,8 @@ static void run_streams(Track* tracks, int count) {
   run_tracks(tracks, count);
 }
 
+#include "kernels/recurrent_wide.inl"
+
 void recurrent(const RecurrentTask* layers, int count, const RecurrentStream* streams,
                int stream_count) noexcept {
   Track tracks[kMostTracks];
@@ -434,6 +318,11 @@ void recurrent(const RecurrentTask* layers, int count, const RecurrentStream* st
     return run_tracks(tracks, count);
   }
   for (int l = 0; l < count; ++l, streams += stream_count) {
+    if (stream_count > 1 && recurrent_lanes(layers[l].units) > kNarrowLanes) {
+      (layers[l].cell == Cell::kLstm ? run_wide<Cell::kLstm>
+                                     : run_wide<Cell::kGru>)(layers[l], streams, stream_count);
+      continue;
+    }
     for (int first = 0; first < stream_count; first += kMostTracks) {
       const int left = stream_count - first;
       const int together = left < kMostTracks ? left : kMostTracks;

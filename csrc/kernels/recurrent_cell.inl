@@ -33,7 +33,12 @@ static FXFAST_INLINE V settled_value(V v) {
 template <typename V>
 static FXFAST_INLINE V limited(V w) {
   constexpr float kLimit = 40.0f;  // products of two exponentials stay far inside the range
-#ifdef __AVX__
+#if defined(__AVX512DQ__)
+  // The smaller magnitude of the two, with the sign of the first.
+  const V limit = V{} + kLimit;
+  __asm__("vrangeps $2, %2, %1, %0" : "=v"(w) : "v"(w), "v"(limit));
+  return w;
+#elif defined(__AVX__)
   const V high = V{} + kLimit, low = V{} - kLimit;
   __asm__("vmaxps %2, %1, %0" : "=v"(w) : "v"(w), "v"(low));
   __asm__("vminps %2, %1, %0" : "=v"(w) : "v"(w), "v"(high));

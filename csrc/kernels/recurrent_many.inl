@@ -47,7 +47,7 @@ static FXFAST_INLINE void sums_and_cells(Sums<kStreams, kVecs>& even, Sums<kStre
                                          const PendingCells<kStreams>& cells) {
   const int pairs = (kLanes > 0 ? kLanes : lanes) / 2;
   const int end = 2 * ((kStep + 1) * pairs / kCellSteps);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int j = 2 * (kStep * pairs / kCellSteps); j < end; j += 2) {
     add_row<G, kStreams, kVecs>(even, w + j * G::kRow, h, j);
     add_row<G, kStreams, kVecs>(odd, w + (j + 1) * G::kRow, h, j + 1);

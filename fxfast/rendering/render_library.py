@@ -1,7 +1,8 @@
 """Many audio files through one model: planned first, then rendered by a pool of threads.
 
 Each file is one stream in one thread; the engine, the decoders and the encoders release the
-GIL. One bad file never stops the run: every file of the plan has its line in the report.
+GIL. Files of a recurrent model go through it in groups. One bad file never stops the run: every
+file of the plan has its line in the report.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from fxfast.audio.paths import AnyPath, printable
 from fxfast.errors import AudioFileError, FxfastError, InputError, OutputExistsError
 from fxfast.graph import ModelGraph
+from fxfast.rendering.group import GROUP_FILES, Group, GroupPlayer
 from fxfast.rendering.leftovers import remove_leftovers
 from fxfast.rendering.output_format import check_choice
 from fxfast.rendering.plan import PlannedFile, plan_library
@@ -125,21 +127,25 @@ def render_library(
     if on_plan is not None:
         on_plan(len(plan))
     stop = threading.Event()
+    jobs = threads = jobs or _cpu_cores()
     if dry_run:
         rate = (model if isinstance(model, ModelGraph) else model.graph).sample_rate
         work = partial(_check_one, model_rate=rate, overwrite=overwrite, resample=resample)
     else:
         remove_leftovers({file.output.parent for file in plan})
+        player = _player_of(model, isa)
+        group = Group(player, jobs) if _can_group(player) else None
+        threads = jobs * (1 if group is None else GROUP_FILES)
         work = partial(
             _render_one,
-            _player_of(model, isa),
+            group or player,
             stopped=stop.is_set,
             overwrite=overwrite,
             resample=resample,
             subtype=subtype,
             block_frames=block_frames,
         )
-    reports = _run_all(plan, work, jobs or _cpu_cores(), stop, on_file)
+    reports = _run_all(plan, work, threads, stop, on_file)
     return LibraryReport(tuple(reports), time.perf_counter() - started, dry_run)
 
 
@@ -156,12 +162,12 @@ def _player_of(model: ModelGraph | StreamPlayer, isa: str | None) -> StreamPlaye
 def _run_all(
     plan: list[PlannedFile],
     work: Callable[[PlannedFile], FileReport],
-    jobs: int,
+    threads: int,
     stop: threading.Event,
     on_file: Callable[[FileReport], None] | None,
 ) -> list[FileReport]:
     """Run ``work`` on every file; an interrupt ends the files in hand without an output."""
-    pool = ThreadPoolExecutor(min(jobs, len(plan)), thread_name_prefix="fxfast-render")
+    pool = ThreadPoolExecutor(min(threads, len(plan)), thread_name_prefix="fxfast-render")
     try:
         futures: list[Future[FileReport]] = [pool.submit(_guarded, work, file) for file in plan]
         for future in as_completed(futures):
@@ -191,7 +197,14 @@ def _guarded(work: Callable[[PlannedFile], FileReport], file: PlannedFile) -> Fi
         )
 
 
-def _render_one(player: StreamPlayer, file: PlannedFile, **settings: Any) -> FileReport:
+def _can_group(player: StreamPlayer) -> TypeGuard[GroupPlayer]:
+    return player.graph.is_recurrent and hasattr(player, "process_together")
+
+
+def _render_one(player: StreamPlayer | Group, file: PlannedFile, **settings: Any) -> FileReport:
+    if isinstance(player, Group):
+        with player.file() as member:
+            return _render_one(member, file, **settings)
     started = time.perf_counter()
     try:
         file.output.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ struct Layer {
         units(size),
         weights(static_cast<std::size_t>(recurrent_weight_floats(in, size)) * sizeof(float)),
         bias(static_cast<std::size_t>(4 * recurrent_lanes(size)) * sizeof(float)),
-        start(static_cast<std::size_t>(cell_state_floats(size)) * sizeof(float)) {
+        start(static_cast<std::size_t>(recurrent_state_floats(in, size)) * sizeof(float)) {
     testing::Noise noise(seed);
     const auto count = static_cast<std::size_t>(size);
     const auto rows = static_cast<std::size_t>(in + size);
