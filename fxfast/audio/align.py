@@ -22,6 +22,7 @@ from fxfast.errors import InputError
 MAX_OFFSET_SECONDS = 2.0
 # The highest peak over the rms of the correlation. Recordings that do not belong together reach
 # 7, and 13 when both have one sharp attack; then little else fits, which the coherence tells.
+# Beyond 16 the peak alone is enough: a long reverb leaves little coherence.
 SHARPNESS_UNRELATED = 7.0
 SHARPNESS_CERTAIN = 12.0
 COHERENCE_UNRELATED = 0.007
@@ -40,6 +41,7 @@ _FILTER_SHARE = 0.6
 _WINDOW_FRAMES = 1 << 15
 _WINDOW_REACH = 3072
 _WINDOWS = 16
+_SHARP_ALONE = (16.0, 24.0)
 _DRIFT_SMEARS = 8.0
 _WINDOWS_DISAGREE = 250.0
 _LINE_SHARPNESS = (6.0, 9.0)
@@ -108,6 +110,7 @@ def align(dry: np.ndarray, wet: np.ndarray, max_offset: int) -> Alignment:
         _share(peak.sharpness, SHARPNESS_UNRELATED, SHARPNESS_CERTAIN),
         _share(fine.coherence, COHERENCE_UNRELATED, COHERENCE_CERTAIN),
     )
+    confidence = max(confidence, _share(peak.sharpness, *_SHARP_ALONE))
     if error > _WINDOWS_DISAGREE:
         confidence *= 0.25  # as music does that repeats itself, shifted by a bar
     elif abs(moved) > _DRIFT_SMEARS:
