@@ -20,7 +20,7 @@ from fxfast.audio.align import align, overlap
 from fxfast.audio.resample import resample
 from fxfast.errors import InputError
 from fxfast.pairs.check_pairs import MIN_CONFIDENCE
-from fxfast.pairs.effects import overdrive
+from fxfast.pairs.effects import EFFECTS, overdrive
 
 REACH = 2 * RATE
 
@@ -192,3 +192,12 @@ def test_lossy_recordings() -> None:
         found = align(read_audio(dry)[0][0], read_audio(wet)[0][0], REACH)
         assert 0.0 <= found.offset_samples <= 9.0
         assert found.confidence > 0.9
+
+
+@needs_recordings
+def test_hard_clipping_is_no_drift() -> None:
+    """The peaks of single windows of a fuzz move by several samples."""
+    dry = recording("di/train-fear-guitar.flac")
+    wet = EFFECTS["fuzz"](dry, RATE, fuzz=1.0)
+    found = align(dry, wet, REACH)
+    assert abs(found.drift_samples) < 1.5

@@ -22,6 +22,7 @@ from fxfast.errors import InputError
 MAX_OFFSET_SECONDS = 2.0
 # The highest peak over the rms of the correlation. Recordings that do not belong together reach
 # 7, and 13 when both have one sharp attack; then little else fits, which the coherence tells.
+# Beyond 16 the peak alone is enough: a long reverb leaves little coherence.
 SHARPNESS_UNRELATED = 7.0
 SHARPNESS_CERTAIN = 12.0
 COHERENCE_UNRELATED = 0.007
@@ -40,6 +41,7 @@ _FILTER_SHARE = 0.6
 _WINDOW_FRAMES = 1 << 15
 _WINDOW_REACH = 3072
 _WINDOWS = 16
+_SHARP_ALONE = (16.0, 24.0)
 _DRIFT_SMEARS = 8.0
 _WINDOWS_DISAGREE = 250.0
 _LINE_SHARPNESS = (6.0, 9.0)
@@ -104,10 +106,13 @@ def align(dry: np.ndarray, wet: np.ndarray, max_offset: int) -> Alignment:
     fine = refine(a, b)
     lags = window_lags(a, b)
     drift, moved, error = _drift(lags)
+    if 0.0 < abs(moved) < _FINE_REACH and len(a) >= 3 * _WINDOW_FRAMES:
+        drift, moved = _confirmed(a, b, drift, moved)
     confidence = min(
         _share(peak.sharpness, SHARPNESS_UNRELATED, SHARPNESS_CERTAIN),
         _share(fine.coherence, COHERENCE_UNRELATED, COHERENCE_CERTAIN),
     )
+    confidence = max(confidence, _share(peak.sharpness, *_SHARP_ALONE))
     if error > _WINDOWS_DISAGREE:
         confidence *= 0.25  # as music does that repeats itself, shifted by a bar
     elif abs(moved) > _DRIFT_SMEARS:
@@ -187,7 +192,7 @@ def correlation_function(
     return np.asarray(circular[lags % size])
 
 
-def refine(dry: np.ndarray, wet: np.ndarray) -> FineAlignment:
+def refine(dry: np.ndarray, wet: np.ndarray, segments: int = _FINE_SEGMENTS) -> FineAlignment:
     """The offset left between two arrays aligned to about 50 samples, and the polarity.
 
     The phases of the averaged cross spectrum are weighed by the coherence at their frequency,
@@ -196,7 +201,7 @@ def refine(dry: np.ndarray, wet: np.ndarray) -> FineAlignment:
     of what a minimum-phase filter of the seen magnitude would do is taken out, so the figure lies
     between the filter's onset and its centre.
     """
-    cross, dry_power, coherence = _averaged_spectra(dry, wet)
+    cross, dry_power, coherence = _averaged_spectra(dry, wet, segments)
     weight = coherence.copy()
     weight[: max(2, round(30.0 / 48000.0 * _FINE_FRAMES))] = 0.0
     weight[round(_FINE_BAND * _FINE_FRAMES) :] = 0.0
@@ -265,6 +270,21 @@ def _drift(lags: np.ndarray) -> tuple[float, float, float]:
     return slope, slope * float(lags[-1, 0] - lags[0, 0]), error
 
 
+def _confirmed(dry: np.ndarray, wet: np.ndarray, slope: float, moved: float) -> tuple[float, float]:
+    """A small drift, or what the first and the last third say when that is much less.
+
+    Hard clipping moves the peaks of single windows by several samples; the averaged spectra of a
+    third hardly change.
+    """
+    third = len(dry) // 3
+    first = refine(dry[:third], wet[:third], _FINE_SEGMENTS // 4).offset_samples
+    last = refine(dry[-third:], wet[-third:], _FINE_SEGMENTS // 4).offset_samples
+    seen = (last - first) / (len(dry) - third)
+    if abs(seen) >= (0.5 if seen * slope > 0.0 else 1.0) * abs(slope):
+        return slope, moved
+    return seen, seen / slope * moved
+
+
 def _line_confidence(lags: np.ndarray) -> float:
     """How sure the windows are of a drift: most lie near one line, each with a clear peak."""
     slope, moved, _ = _drift(lags)
@@ -308,7 +328,7 @@ def _tapered(x: np.ndarray) -> np.ndarray:
     return np.asarray(y)
 
 
-def _averaged_spectra(dry: np.ndarray, wet: np.ndarray) -> tuple[np.ndarray, ...]:
+def _averaged_spectra(dry: np.ndarray, wet: np.ndarray, segments: int) -> tuple[np.ndarray, ...]:
     """Cross spectrum, power of the dry and coherence (0 to 1, its bias taken out).
 
     Every segment counts the same however loud it is; segments without sound are left out.
@@ -317,7 +337,7 @@ def _averaged_spectra(dry: np.ndarray, wet: np.ndarray) -> tuple[np.ndarray, ...
     if len(dry) < frames:
         dry, wet = (np.pad(x, (0, frames - len(x))) for x in (dry, wet))
     count = (len(dry) - frames) // (frames // 2) + 1
-    step = max(1, count // _FINE_SEGMENTS)
+    step = max(1, count // segments)
     starts = np.arange(0, count, step) * (frames // 2)
     window = np.hanning(frames).astype(np.float32)
     index = starts[:, np.newaxis] + np.arange(frames)
