@@ -233,7 +233,7 @@ def _memcpy(x: np.ndarray, size: int) -> Iterator[None]:
 def _threads(data: Data, length: int, batch: int, count: int) -> dict[str, Any]:
     """Wall-clock time of one and of two threads that fill, on all cores; the best round, because
     the system may put both on one core."""
-    batches = max(10, round(15 * _COPIED_BYTES / (4 * length * batch)))
+    batches = max(10, round(40 * _COPIED_BYTES / (4 * length * batch)))
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
     works = {}
     for threads in (1, 2):
@@ -244,7 +244,7 @@ def _threads(data: Data, length: int, batch: int, count: int) -> dict[str, Any]:
                 next(iterator)
 
         works[str(threads)] = lambda some=some: wall_seconds(some)
-    taken = rounds(works, count, warm_up=1)
+    taken = rounds(works, min(count, 4), warm_up=1)
     return {
         "length": length,
         "batch": batch,

@@ -291,6 +291,22 @@ def test_the_state_counts_what_was_handed_out_and_not_what_is_ready() -> None:
     assert windows.ids.tolist() == other.ids.tolist()
 
 
+def test_a_run_goes_on_with_other_ranks_and_batches_are_the_same_objects() -> None:
+    data = ramps([700])
+    windows = make(data, 9, batch_size=8)
+    seen = {id(next(iter(windows))[0]) for _ in range(40)}
+    assert len(seen) == 3 + 2  # one for each batch of the ring: nothing is made anew
+    state = windows.state_dict()
+    next(iter(windows))
+    shares = []
+    for rank in range(4):
+        share = make(data, 9, batch_size=8, rank=rank, world_size=4)
+        share.load_state_dict(state)
+        next(iter(share))
+        shares += share.ids.tolist()
+    assert shares == windows.ids.tolist()
+
+
 def test_a_state_of_other_data_or_settings_is_refused_by_name() -> None:
     base = ramps([50, 60])
     state = make(base, 5).state_dict()
@@ -493,6 +509,11 @@ def test_impossible_settings_are_errors() -> None:
         ("out_length: expected at most the length of a window", {"out_length": 6}),
         ("expected one of avx512", {"isa": "mmx"}),
         ("prefetch: expected 1 to", {"prefetch": 0}),
+        *(
+            []
+            if torch.cuda.is_available()
+            else [("pin_memory: expected a CUDA GPU", {"pin_memory": True})]
+        ),
     ]
     for message, options in cases:
         with pytest.raises((InputError, RuntimeError), match=message):
