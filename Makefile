@@ -42,6 +42,7 @@ readme: build
 
 bench: build
 	$(BIN)/python -m bench.run $(BENCH)
+	$(BIN)/python -m bench.bench_sampler
 
 check: build
 	$(BIN)/ruff format --check .

@@ -85,6 +85,7 @@ def measure(count: int) -> dict[str, Any]:
         "rounds": count,
         "audio_seconds": 60 * MINUTES,
         "first batch": {"usual": usual_start, "ours": _first_batch(data["float32"])},
+        "resume_seconds": _resume(data["float32"]),
         "memory_bytes_per_file": _memory_per_file(),
         "cases": [_case(x, data, order, length, batch, must, count)
                   for length, batch, must in CASES],
@@ -118,6 +119,23 @@ def _first_batch(data: Data) -> dict[str, float]:
         first.append(time.perf_counter() - built)
         made.append(built - began)
     return {"seconds": float(np.median(first)), "construction_seconds": float(np.median(made))}
+
+
+def _resume(data: Data) -> float:
+    """Median seconds of going to a random batch, to having it."""
+    windows = Windows(data, 64, 0, batch_size=200)
+    state = windows.state_dict()
+    windows.set_epoch(1)
+    states, taken = [state], []
+    for position in np.random.default_rng(0).integers(0, len(windows), 200).tolist():
+        windows._ring.seek(2, position)
+        states.append(windows.state_dict())
+    for state in states:
+        began = time.perf_counter()
+        windows.load_state_dict(state)
+        next(iter(windows))
+        taken.append(time.perf_counter() - began)
+    return float(np.median(taken))
 
 
 def _memory_per_file() -> float:
@@ -215,7 +233,7 @@ def _memcpy(x: np.ndarray, size: int) -> Iterator[None]:
 def _threads(data: Data, length: int, batch: int, count: int) -> dict[str, Any]:
     """Wall-clock time of one and of two threads that fill, on all cores; the best round, because
     the system may put both on one core."""
-    batches = max(10, round(15 * _COPIED_BYTES / (4 * length * batch)))
+    batches = max(10, round(40 * _COPIED_BYTES / (4 * length * batch)))
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
     works = {}
     for threads in (1, 2):
@@ -226,7 +244,7 @@ def _threads(data: Data, length: int, batch: int, count: int) -> dict[str, Any]:
                 next(iterator)
 
         works[str(threads)] = lambda some=some: wall_seconds(some)
-    taken = rounds(works, count, warm_up=1)
+    taken = rounds(works, min(count, 4), warm_up=1)
     return {
         "length": length,
         "batch": batch,
@@ -252,6 +270,7 @@ def summary(result: dict[str, Any]) -> Iterator[str]:
     for row in result["threads"]:
         yield f"two threads over one, N={row['length']}: {row['two_over_one']:.2f}"
     yield f"first batch: {result['first batch']}"
+    yield f"resume: {1e3 * result['resume_seconds']:.2f} ms"
     yield f"memory per file: {result['memory_bytes_per_file']:.0f} bytes"
 
 

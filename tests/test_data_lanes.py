@@ -152,6 +152,29 @@ def test_resuming_at_any_step_gives_the_same_chunks() -> None:
     assert (again.epoch, again.position) == (2, 0)
 
 
+def test_hidden_states_follow_their_lanes_to_other_ranks() -> None:
+    data = ramps([500, 90, 310])
+    options: dict[str, Any] = {"lanes": 8, "segment": 40, "chunk": 8, "warmup": 5}
+    pairs = [Lanes(data, **options, rank=rank, world_size=2) for rank in range(2)]
+    states = []
+    for rank, lanes in enumerate(pairs):
+        for _ in range(3):
+            next(iter(lanes))
+        own = torch.arange(4.0)[:, None] + 4 * rank
+        states.append(lanes.state_dict((own.repeat(1, 3), -own)))
+    following = torch.cat([next(iter(lanes)).x.clone() for lanes in pairs])
+    for rank in range(4):
+        lanes = Lanes(data, **options, rank=rank, world_size=4)
+        lanes.load_state_dict(states[rank // 2])
+        cells, output = lanes.hidden(states)
+        assert cells.tolist() == [[2.0 * rank + i] * 3 for i in range(2)]
+        assert output.flatten().tolist() == [-2.0 * rank, -2.0 * rank - 1]
+        assert torch.equal(next(iter(lanes)).x, following[2 * rank : 2 * rank + 2])
+    with pytest.raises(InputError, match="states: expected those of lanes 0 to 7, got lanes"):
+        Lanes(data, **options).hidden(states[:1])
+    assert Lanes(data, **options).hidden([Lanes(data, **options).state_dict()]) == ()
+
+
 def test_file_and_start_are_those_of_the_whole_file() -> None:
     split = Split(0.5, 0.25, 0.25)
     data = ramps([40, 80], split=split, knobs=[[0.1], [0.9]]).validation

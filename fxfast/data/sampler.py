@@ -230,7 +230,10 @@ def _bytes(name: str, shape: tuple[int, ...]) -> int:
 
 def _memory(size: int, pin_memory: bool | None) -> tuple[torch.Tensor, Any]:
     """Page-aligned bytes, pinned where there is a GPU that could read them."""
-    if torch.cuda.is_available() if pin_memory is None else pin_memory:
+    has_gpu = torch.cuda.is_available()
+    if pin_memory and not has_gpu:
+        raise InputError("pin_memory: expected a CUDA GPU that reads pinned memory, got none")
+    if has_gpu and pin_memory is not False:
         memory = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         return memory, memory
     buffer = engine().PageBuffer(size)

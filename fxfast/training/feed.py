@@ -177,12 +177,12 @@ class LaneFeed(Feed):
         return prediction
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self.sampler.state_dict(), "lanes": self._state}
+        return self.lanes.state_dict(self._state or ())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sampler.load_state_dict(state)
-        lanes = state["lanes"]
-        self._state = None if lanes is None else tuple(part.to(self.device) for part in lanes)
+        hidden = self.lanes.hidden([state])
+        self._state = tuple(part.to(self.device) for part in hidden) or None
 
 
 def make_feed(config: TrainConfig, data: Data, model: AudioModel, device: torch.device) -> Feed:

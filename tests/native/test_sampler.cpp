@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "allocation_counter.h"
 #include "base/check.h"
 #include "kernels/choose_isa.h"
 #include "sampler/batch_ring.h"
@@ -176,6 +177,15 @@ TEST(a_ring_stops_and_seeks_at_any_moment) {
     CHECK(drained(*ring) == drained(*plain));
     CHECK(ring->take() == -1);
   }
+}
+
+TEST(taking_a_batch_allocates_nothing) {
+  const Audio audio({4000, 7, 300});
+  Buffers buffers(6, 12 * 8, 12);
+  const auto ring = window_ring(audio, buffers, 0);
+  const long before = testing::allocations();
+  for (int i = 0; i < 200; ++i) CHECK(ring->take() >= 0);
+  CHECK(testing::allocations() == before);
 }
 
 TEST(a_batch_stays_while_two_more_are_taken) {
