@@ -19,7 +19,7 @@ enum class OpKind : std::uint32_t {
   kCombine = 2,
   kRecurrent = 3,
   kFilter = 4,
-  // Only in plans: copies of a line between the ordinary layout and lanes (kernel_table.h).
+  // Only in plans: copies of a line between the ordinary layout and lanes (lane_tasks.h).
   kToLanes = 5,
   kFromLanes = 6,
 };
