@@ -183,6 +183,20 @@ def test_lowering_picks_by_length() -> None:
             assert rms(got - truth) <= TOLERANCES["random_graph"].value
 
 
+def test_files_of_any_length_are_rendered(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    from fxfast.rendering import render_file
+
+    player = Player(filter_graph(5000, 0.1))
+    for frames in (100, player.grid_samples, 2 * player.grid_samples + 77):
+        x = noise(frames)
+        soundfile.write(tmp_path / "in.wav", x, RATE, "FLOAT")
+        render_file(player, tmp_path / "in.wav", tmp_path / "out.wav")
+        y, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+        np.testing.assert_array_equal(y, player.render(x))
+        (tmp_path / "out.wav").unlink()
+
+
 def test_nam_files_play_and_round_trip(tmp_path: Path) -> None:
     taps = response(3000)
     found = document("Linear", {"receptive_field": taps.size, "bias": True}, [*taps.tolist(), 0.5])

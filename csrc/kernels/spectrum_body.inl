@@ -338,6 +338,28 @@ static FXFAST_INLINE void split_lanes(float* spectrum, const GroupTwiddles& twid
   }
 }
 
+// Of a spectrum times a response; with kAdd, plus what `product` holds.
+template <bool kAdd>
+static FXFAST_INLINE void join_product_lanes(const float* spectrum, const float* response,
+                                             float* product, const GroupTwiddles& twiddles,
+                                             std::ptrdiff_t group) {
+  const float* lanes = twiddles.lanes + group * kGroupFloats + 4 * kChunk;
+  for (int block = 0; block < 4; block += kUnits) {
+    ComplexVec x[4], h[4], sum[4];
+    load_columns(x, spectrum, block);
+    load_columns(h, response, block);
+    if constexpr (kAdd) load_columns(sum, product, block);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      x[i] = times(x[i], h[i]);
+      if constexpr (kAdd) x[i] = {sum[i].re + x[i].re, sum[i].im + x[i].im};
+    }
+    join_all(x, lane_twiddles(lanes + 4 * block));
+    transpose_lanes(x);
+    store_columns(x, product, block);
+  }
+}
+
 static FXFAST_INLINE void join_lanes(float* spectrum, const GroupTwiddles& twiddles,
                                      std::ptrdiff_t group) {
   const float* lanes = twiddles.lanes + group * kGroupFloats + 4 * kChunk;

@@ -81,19 +81,6 @@ static FXFAST_INLINE void transform(const Source& source, const Sink& sink, floa
 
 // --- products ------------------------------------------------------------------------------------
 
-// sum += spectrum * response of one group.
-static FXFAST_INLINE void multiply_add_group(const float* spectrum, const float* response,
-                                             float* sum) {
-  for (int n = 0; n < kGroupBins; n += kVec) {
-    const std::ptrdiff_t at = place(n);
-    const ComplexVec x = {load(spectrum + at), load(spectrum + at + kChunk)};
-    const ComplexVec h = {load(response + at), load(response + at + kChunk)};
-    const ComplexVec y = times(x, h);
-    store(sum + at, load(sum + at) + y.re);
-    store(sum + at + kChunk, load(sum + at + kChunk) + y.im);
-  }
-}
-
 // Partitions from kFirst on, `at` and `step` columns on of one group. Sums of the four real
 // products apart, so that twice as many chains hide the latency.
 template <int kFirst, int kWidth>
@@ -168,10 +155,9 @@ struct BlockGroups {
       }
       for (std::ptrdiff_t g = first; g < last; ++g) split_lanes(spectra + g * stride, twiddles, g);
       for (std::ptrdiff_t g = first; g < last; ++g) {
-        multiply_add_group(spectra + g * stride, response + g * stride, sums + g * kGroupFloats);
+        join_product_lanes<true>(spectra + g * stride, response + g * stride,
+                                 sums + g * kGroupFloats, twiddles, g);
       }
-      for (std::ptrdiff_t g = first; g < last; ++g)
-        join_lanes(sums + g * kGroupFloats, twiddles, g);
       for (std::ptrdiff_t g = first; g < last; ++g) {
         join_units(sums + g * kGroupFloats, sink, twiddles, g);
       }
@@ -212,12 +198,19 @@ struct FilterGroups {
       for (std::ptrdiff_t g = first; g < last; ++g) {
         split_lanes(newest + (g - first) * stride, twiddles, g);
       }
-      for (std::ptrdiff_t i = 0; i < last - first; ++i) {
-        sum_group<0>({spectra + i * stride, response + i * stride, sums + i * kGroupFloats,
-                      task.partitions, task.newest});
-      }
-      for (std::ptrdiff_t g = first; g < last; ++g) {
-        join_lanes(sums + (g - first) * kGroupFloats, twiddles, g);
+      if (partitions == 1) {
+        for (std::ptrdiff_t g = first; g < last; ++g) {
+          const std::ptrdiff_t at = (g - first) * kGroupFloats;
+          join_product_lanes<false>(spectra + at, response + at, sums + at, twiddles, g);
+        }
+      } else {
+        for (std::ptrdiff_t i = 0; i < last - first; ++i) {
+          sum_group<0>({spectra + i * stride, response + i * stride, sums + i * kGroupFloats,
+                        task.partitions, task.newest});
+        }
+        for (std::ptrdiff_t g = first; g < last; ++g) {
+          join_lanes(sums + (g - first) * kGroupFloats, twiddles, g);
+        }
       }
       for (std::ptrdiff_t g = first; g < last; ++g) {
         join_units(sums + (g - first) * kGroupFloats, work, twiddles, g);
