@@ -141,7 +141,7 @@ struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
 
 template <typename V>
 struct CellSteps<Cell::kGru, V> {  // gates r, z, nx, nh
-  V a, b, p, q, kept;
+  V a, z, p, q;
 
   template <int kStep>
   FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
@@ -151,16 +151,16 @@ struct CellSteps<Cell::kGru, V> {  // gates r, z, nx, nh
     } else if constexpr (kStep == 1) {
       a = settled_value(a * gates[3] + gates[2]);
     } else if constexpr (kStep == 2) {
-      const Exp2<V> z = exp2_of(gates[1]);
-      b = both_of(z), p = z.falling, kept = settled_value(z.rising * memory);
+      const Exp2<V> e = exp2_of(gates[1]);
+      z = e.rising / both_of(e);
     } else if constexpr (kStep == 4) {
       const Exp2<V> n = exp2_of(a);
-      q = both_of(n), a = difference_of(n, V{} + 1.0f);
+      p = difference_of(n, V{} + 1.0f), q = both_of(n);
     } else if constexpr (kStep == 6) {
-      kept = settled_value(kept * q);
-      p = settled_value(p * a + kept);
+      p = settled_value(p / q);
     } else if constexpr (kStep == 7) {
-      h = p / (b * q);
+      // Not (1 - z) n + z h: here an error of z weighs no more than h differs from n.
+      h = z * (memory - p) + p;
     }
   }
 };

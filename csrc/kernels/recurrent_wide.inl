@@ -57,28 +57,36 @@ static void wide_sums(WideSums<G::kVectors>& all, const float* w, const WideRows
   }
 }
 
+// From the sums of one stream to its new h; `inputs` is not read for one x.
+template <Cell kCell, typename G>
+__attribute__((noinline)) void wide_cells(const G& group, const float* x, int x_rows,
+                                          const float* inputs, const float* gates,
+                                          const float* old_h, float* c, float* new_h) {
+  constexpr int kVecs = G::kVectors;
+  Sums<1, kVecs> sums;
+#pragma GCC unroll 4
+  for (int v = 0; v < kVecs; ++v) {
+    const Vec bias = load(group.bias + v * G::kStep);
+    sums[0][v] = x_rows > 1 ? load(inputs + v * kVec) + bias : bias;
+  }
+  if (x_rows == 1) add_row<G, 1, kVecs>(sums, group.weights, {x}, 0);
+#pragma GCC unroll 4
+  for (int v = 0; v < kVecs; ++v) sums[0][v] = load(gates + v * kVec) + sums[0][v];
+  cells<kCell, kVecs>(sums[0], old_h, c, new_h);
+}
+
 // One sample of the units of a group, from `first` on, of all streams.
 template <Cell kCell, typename G>
 static void wide_group(const G& group, const RecurrentTask& task, const RecurrentStream* streams,
                        int count, const WideRows& x, const WideRows& h, int first, int t) {
-  constexpr int kVecs = G::kVectors;
   const std::ptrdiff_t block = gate_block_floats(task.units);
-  WideSums<kVecs> inputs, gates;
+  WideSums<G::kVectors> inputs, gates;
   if (x.rows > 1) wide_sums<G>(inputs, group.weights, x, count);
   wide_sums<G>(gates, group.weights + x.rows * G::kRow, h, count);
   for (int s = 0; s < count; ++s) {
-    Sums<1, kVecs> sums;
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) {
-      const Vec bias = load(group.bias + v * G::kStep);
-      sums[0][v] = x.rows > 1 ? load(inputs[s] + v * kVec) + bias : bias;
-    }
-    if (x.rows == 1) add_row<G, 1, kVecs>(sums, group.weights, {x.values[s]}, 0);
-#pragma GCC unroll 4
-    for (int v = 0; v < kVecs; ++v) sums[0][v] = load(gates[s] + v * kVec) + sums[0][v];
     float* state = streams[s].state;
-    cells<kCell, kVecs>(sums[0], h.values[s] + first, state + block + first,
-                        state + (t & 1 ? 0 : 2 * block) + first);
+    wide_cells<kCell>(group, x.values[s], x.rows, inputs[s], gates[s], h.values[s] + first,
+                      state + block + first, state + (t & 1 ? 0 : 2 * block) + first);
   }
 }
 
