@@ -34,8 +34,7 @@ bool is_dead(const PlanOp* ops, std::size_t op_count, const PlanLine* lines,
 
 bool is_conv_of_layer(const PlanOp& op) {
   return is_kind(op, OpKind::kConv) && has_no_activation(op) && op.b.line == kNoLine &&
-         fits(op.in_channels) && fits(op.out_channels) &&
-         op.in_channels * op.taps <= static_cast<std::uint32_t>(kMaxLayerTerms);
+         fits(op.in_channels) && fits(op.out_channels);
 }
 
 bool is_mixin_of(const PlanOp& op, const PlanOp& conv) {

@@ -15,9 +15,9 @@ namespace {
 
 constexpr char kMagic[8] = "fxfplan";
 constexpr std::uint32_t kPlanVersion = 3;
-// A whole number of time tiles of every kernel (48 and 24 samples), small enough that what a
+// A whole number of time tiles of every kernel (48, 64 and 96 samples), small enough that what a
 // block touches of all lines stays in the second-level cache.
-constexpr std::uint32_t kBlockSamples = 192;
+constexpr std::uint32_t kBlockSamples = 384;
 constexpr std::uint32_t kMaxStretchSamples = 1u << 20;
 
 void require(bool ok, const std::string& what) {
@@ -321,7 +321,7 @@ AlignedBuffer pack_plan(const Program& program) {
   header.block_samples = kBlockSamples;
   // Longer stretches move the history back less often, shorter ones stay in cache.
   header.stretch_samples = static_cast<std::uint32_t>(
-      round_up(std::clamp(longest, kBlockSamples, 4 * kBlockSamples), kBlockSamples));
+      round_up(std::clamp(longest, kBlockSamples, 2 * kBlockSamples), kBlockSamples));
   std::vector<PlanOp> ops;
   for (const Op& op : program.ops) {
     ops.push_back(sizes_of(op));
