@@ -27,7 +27,6 @@ struct Due {
   float* end;
 };
 
-// The numbers come from memory, or the compiler holds them in registers and spills the sums.
 static FXFAST_INLINE void tanh_step(Due& due, const TanhNumbers& numbers) {
   store(due.next, tanh_with(load(due.next), numbers));
   due.next += kVec;
@@ -108,6 +107,11 @@ template <int kRows, int kWidth, Beside kBeside, bool kIsLong>
 __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
   constexpr bool kTanh = kBeside == Beside::kTanh || kBeside == Beside::kTanhAndHead;
   constexpr bool kHead = kBeside == Beside::kHead || kBeside == Beside::kTanhAndHead;
+  // Tiles of many sums read the numbers of tanh from memory, or the compiler holds those in
+  // registers and spills the sums.
+  constexpr bool kHasRoom = !kIsLong && kRows * kWidth <= 16;
+  const TanhNumbers held = tanh_numbers();
+  const TanhNumbers& numbers = kHasRoom ? held : *tile.numbers;
   Vec sum[kRows][kWidth] = {};
   alignas(64) float totals[kIsLong ? kRows * kWidth * kVec : 1];
   // Unknown to the compiler, so that it keeps them in memory and the sums in registers.
@@ -158,7 +162,7 @@ __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
       x += tile.input_stride;
       w += panel;
       if (kTanh && --countdown == 0) {
-        for (int q = tile.tanh_at_once; q > 0; --q) tanh_step(due, *tile.numbers);
+        for (int q = tile.tanh_at_once; q > 0; --q) tanh_step(due, numbers);
         countdown = due.next == due.end ? kNever : tile.terms_per_tanh;
       }
     }
@@ -173,7 +177,7 @@ __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
   }
   end_tile<kRows, kWidth>(tile, sum);
   if (kTanh) {
-    while (due.next != due.end) tanh_step(due, *tile.numbers);
+    while (due.next != due.end) tanh_step(due, numbers);
   }
 }
 
