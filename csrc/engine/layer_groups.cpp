@@ -37,8 +37,7 @@ bool is_plain(const PlanOp& op) { return op.step == 0 && op.lane_block == 0; }
 
 bool is_conv_of_layer(const PlanOp& op) {
   return is_kind(op, OpKind::kConv) && is_plain(op) && has_no_activation(op) &&
-         op.b.line == kNoLine && fits(op.in_channels) && fits(op.out_channels) &&
-         op.in_channels * op.taps <= static_cast<std::uint32_t>(kMaxLayerTerms);
+         op.b.line == kNoLine && fits(op.in_channels) && fits(op.out_channels);
 }
 
 bool is_mixin_of(const PlanOp& op, const PlanOp& conv) {

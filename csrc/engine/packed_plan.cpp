@@ -20,9 +20,9 @@ namespace {
 
 constexpr char kMagic[8] = "fxfplan";
 constexpr std::uint32_t kPlanVersion = 4;
-// A whole number of time tiles of every kernel (48 and 24 samples), small enough that what a
+// A whole number of time tiles of every kernel (48, 64 and 96 samples), small enough that what a
 // block touches of all lines stays in the second-level cache.
-constexpr std::uint32_t kBlockSamples = 192;
+constexpr std::uint32_t kBlockSamples = 384;
 constexpr std::uint32_t kMaxStretchSamples = 1u << 20;
 
 void require(bool ok, const std::string& what) {
@@ -336,7 +336,7 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
   header.block_samples = kBlockSamples;
   // Longer stretches move the history back less often, shorter ones stay in cache.
   header.stretch_samples = static_cast<std::uint32_t>(
-      round_up(std::clamp(longest, kBlockSamples, 4 * kBlockSamples), kBlockSamples));
+      round_up(std::clamp(longest, kBlockSamples, 2 * kBlockSamples), kBlockSamples));
   for (const PlanOp& op : ops) {
     check_operands(op, header.line_count,
                    [&](std::uint32_t l) -> const PlanLine& { return lines[l]; });

@@ -121,7 +121,6 @@ struct CombineTask {
 // residual and output may be nullptr for none; rows of head may be those of head_sum, and rows of
 // output those of residual. `output` may not be what the convolution reads, unless it has one tap.
 constexpr int kMaxLayerChannels = 64;  // of each kind
-constexpr int kMaxLayerTerms = 512;    // in_channels * taps
 
 struct LayerTask {
   const float* input;

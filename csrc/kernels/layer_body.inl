@@ -17,6 +17,8 @@ constexpr int layer_width(int rows) {
   return tile_width(rows);
 }
 constexpr int kMaxLayerWidth = 8;
+// No tile of the layers that have most channels is wider than this.
+constexpr int kWidthOfMany = 4;
 
 // Values whose tanh is due. It runs beside the multiply-adds of the next tile, a vector every few
 // terms, because a tile of tanh alone is longer than the processor looks ahead.
@@ -25,8 +27,8 @@ struct Due {
   float* end;
 };
 
-static FXFAST_INLINE void tanh_step(Due& due) {
-  store(due.next, tanh_of(load(due.next)));
+static FXFAST_INLINE void tanh_step(Due& due, const TanhNumbers& numbers) {
+  store(due.next, tanh_with(load(due.next), numbers));
   due.next += kVec;
 }
 
@@ -41,11 +43,11 @@ struct LayerTile {
   float* output;
   const float* head_sum;
   float* head;
-  const std::ptrdiff_t* offsets;  // of the terms in the input, in the order of the weights
-  std::ptrdiff_t condition_stride, output_stride, add_stride;
+  std::ptrdiff_t condition_stride, input_stride, tap_stride, output_stride, add_stride;
   std::ptrdiff_t head_sum_stride, head_stride;
   Due due;
-  int panel_channels, condition_channels, terms, terms_per_tanh, tanh_at_once;
+  const TanhNumbers* numbers;
+  int panel_channels, condition_channels, in_channels, taps, terms_per_tanh, tanh_at_once;
 };
 
 template <int kRows, int kWidth>
@@ -63,9 +65,9 @@ static FXFAST_INLINE void add_term(Vec (&sum)[kRows][kWidth], const float* x, co
   }
 }
 
-// What a tile does beside its sums: nothing, the tanh of the tile before, or the sum of its input
-// (the activations of a layer) and the head.
-enum class Beside { kNothing, kTanh, kHead };
+// What a tile does beside its sums: the tanh of the tile before, and the sum of its input (the
+// activations of a layer) and the head.
+enum class Beside { kNothing, kTanh, kHead, kTanhAndHead };
 
 // A countdown that does not end.
 constexpr int kNever = 1 << 30;
@@ -103,7 +105,19 @@ static FXFAST_INLINE void end_tile(const LayerTile& tile, Vec (&sum)[kRows][kWid
 
 template <int kRows, int kWidth, Beside kBeside, bool kIsLong>
 __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
-  Vec sum[kRows][kWidth] = {}, total[kRows][kWidth] = {};
+  constexpr bool kTanh = kBeside == Beside::kTanh || kBeside == Beside::kTanhAndHead;
+  constexpr bool kHead = kBeside == Beside::kHead || kBeside == Beside::kTanhAndHead;
+  // Tiles of many sums read the numbers of tanh from memory, or the compiler holds those in
+  // registers and spills the sums.
+  constexpr bool kHasRoom = !kIsLong && kRows * kWidth <= 16;
+  const TanhNumbers held = tanh_numbers();
+  const TanhNumbers& numbers = kHasRoom ? held : *tile.numbers;
+  Vec sum[kRows][kWidth] = {};
+  alignas(64) float totals[kIsLong ? kRows * kWidth * kVec : 1];
+  // Unknown to the compiler, so that it keeps them in memory and the sums in registers.
+  float* total = totals;
+  __asm__("" : "+r"(total));
+  bool has_total = false;
   const float* w = tile.condition_weights;
   const float* x = tile.condition;
   const std::ptrdiff_t panel = tile.panel_channels;
@@ -116,21 +130,28 @@ __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
   int countdown = tile.terms_per_tanh;
   const float* head_sum = tile.head_sum;
   float* head = tile.head;
-  const std::ptrdiff_t* offset = tile.offsets;
-  const std::ptrdiff_t* const end = offset + tile.terms;
-  const std::ptrdiff_t* end_of_run = kIsLong ? offset + kRunTerms - tile.condition_channels : end;
+  int terms = tile.condition_channels;
+  const float* tap_input = tile.input;
   w = tile.weights;
-  for (;;) {
-    if (kIsLong && end_of_run > end) end_of_run = end;
-    while (offset != end_of_run) {
-      x = tile.input + *offset++;
-      add_term<kRows, kWidth>(sum, x, w);
-      w += panel;
-      if (kBeside == Beside::kTanh && --countdown == 0) {
-        for (int i = tile.tanh_at_once; i > 0; --i) tanh_step(due);
-        countdown = due.next == due.end ? kNever : tile.terms_per_tanh;
+  for (int k = 0; k < tile.taps; ++k, tap_input += tile.tap_stride) {
+    if (kIsLong && terms > 0 && terms + tile.in_channels > kRunTerms) {
+      // One run is added to the others: see kRunTerms.
+#pragma GCC unroll 12
+      for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 12
+        for (int n = 0; n < kWidth; ++n) {
+          float* at = total + (m * kWidth + n) * kVec;
+          store(at, has_total ? load(at) + sum[m][n] : sum[m][n]);
+          sum[m][n] = Vec{};
+        }
       }
-      if (kBeside == Beside::kHead) {
+      has_total = true;
+      terms = 0;
+    }
+    x = tap_input;
+    for (int i = 0; i < tile.in_channels; ++i) {
+      add_term<kRows, kWidth>(sum, x, w);
+      if (kHead) {
 #pragma GCC unroll 12
         for (int n = 0; n < kWidth; ++n) {
           store(head + n * kVec, load(head_sum + n * kVec) + load(x + n * kVec));
@@ -138,28 +159,25 @@ __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
         head += tile.head_stride;
         head_sum += tile.head_sum_stride;
       }
-    }
-    if (!kIsLong) break;
-    // One run is added to the others: see kRunTerms.
-#pragma GCC unroll 12
-    for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 12
-      for (int n = 0; n < kWidth; ++n) {
-        sum[m][n] += total[m][n];
-        total[m][n] = sum[m][n];
+      x += tile.input_stride;
+      w += panel;
+      if (kTanh && --countdown == 0) {
+        for (int q = tile.tanh_at_once; q > 0; --q) tanh_step(due, numbers);
+        countdown = due.next == due.end ? kNever : tile.terms_per_tanh;
       }
     }
-    if (offset == end) break;
+    terms += tile.in_channels;
+  }
+  if (kIsLong && has_total) {
 #pragma GCC unroll 12
     for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 12
-      for (int n = 0; n < kWidth; ++n) sum[m][n] = Vec{};
+      for (int n = 0; n < kWidth; ++n) sum[m][n] += load(total + (m * kWidth + n) * kVec);
     }
-    end_of_run += kRunTerms;
   }
   end_tile<kRows, kWidth>(tile, sum);
-  if (kBeside == Beside::kTanh) {
-    while (due.next != due.end) tanh_step(due);
+  if (kTanh) {
+    while (due.next != due.end) tanh_step(due, numbers);
   }
 }
 
@@ -207,20 +225,43 @@ static FXFAST_INLINE void add_to_head(const LayerTask& task, const Stretch& s) {
   }
 }
 
-// The head and the 1x1 of a stretch whose activations are complete.
-static FXFAST_INLINE void end_stretch(const LayerTask& task, const Stretch& s) {
+// How many values are due at a time where there are more of them than terms: a divisor, so that
+// the last time takes as many as the others.
+static FXFAST_INLINE int tanh_at_once(int terms, int vectors) {
+  int each = 1;
+  while (each < vectors && (each * terms < vectors || vectors % each != 0)) ++each;
+  return each;
+}
+
+static FXFAST_INLINE void set_due(LayerTile& tile, Due due, int terms) {
+  const int vectors = (int)(due.end - due.next) / kVec;
+  tile.due = due;
+  tile.terms_per_tanh = vectors == 0 ? kNever : terms < vectors ? 1 : terms / vectors;
+  tile.tanh_at_once = terms < vectors ? tanh_at_once(terms, vectors) : 1;
+}
+
+// The head and the 1x1 of a stretch. The values that are due are those of its last channels: their
+// tanh runs beside the terms of the others.
+static FXFAST_INLINE void end_stretch(const LayerTask& task, const Stretch& s, Due due,
+                                      const TanhNumbers& numbers) {
+  const int ready = task.channels - (int)((due.end - due.next) / s.pitch());
+  if (ready == 0 || task.output == nullptr) {
+    while (due.next != due.end) tanh_step(due, numbers);
+  }
   if (task.output == nullptr) return add_to_head(task, s);
   LayerTile tile;
   tile.condition = tile.condition_weights = tile.slopes = nullptr;
   tile.condition_channels = 0;
   tile.condition_stride = 0;
   tile.input = s.a;
-  std::ptrdiff_t offsets[kMaxLayerChannels];
-  for (int i = 0; i < task.channels; ++i) offsets[i] = i * s.pitch();
-  tile.offsets = offsets;
+  tile.input_stride = s.pitch();
+  tile.tap_stride = 0;
+  tile.in_channels = task.channels;
+  tile.taps = 1;
+  set_due(tile, due, ready);
+  tile.numbers = &numbers;
   tile.output_stride = task.output_stride;
   tile.add_stride = task.residual_stride;
-  tile.terms = task.channels;
   tile.head = task.head + s.start;
   tile.head_stride = task.head_stride;
   tile.head_sum = task.head_sum == nullptr ? no_head : task.head_sum + s.start;
@@ -237,21 +278,15 @@ static FXFAST_INLINE void end_stretch(const LayerTask& task, const Stretch& s) {
                      ? nullptr
                      : task.residual + (first + row) * task.residual_stride + s.start;
       tile.output = task.output + (first + row) * task.output_stride + s.start;
-      if (first + row == 0) {
-        any_layer_tile<Beside::kHead, false>(tile, rows, s.width);
-      } else {
+      if (first + row > 0) {
         any_layer_tile<Beside::kNothing, false>(tile, rows, s.width);
+      } else if (kTanhBeside && due.next != due.end) {
+        any_layer_tile<Beside::kTanhAndHead, false>(tile, rows, s.width);
+      } else {
+        any_layer_tile<Beside::kHead, false>(tile, rows, s.width);
       }
     }
   }
-}
-
-// How many values are due at a time where there are more of them than terms: a divisor, so that
-// the last time takes as many as the others.
-static FXFAST_INLINE int tanh_at_once(int terms, int vectors) {
-  int each = 1;
-  while (each < vectors && (each * terms < vectors || vectors % each != 0)) ++each;
-  return each;
 }
 
 // The least width of the panels' tiles.
@@ -265,17 +300,23 @@ static FXFAST_INLINE int stretch_width(int channels, int out_channels) {
 enum class Finish { kInTile, kBeside, kAfter };
 
 template <Finish kFinish, bool kIsLong>
-void layer_stretches(const LayerTask& task, const std::ptrdiff_t* offsets) noexcept {
-  alignas(64) float values[2][kMaxLayerChannels * kMaxLayerWidth * kVec];
+void layer_stretches(const LayerTask& task) noexcept {
+  alignas(64) float values[2][kMaxLayerChannels * kWidthOfMany * kVec];
   constexpr Beside kBeside = kFinish == Finish::kBeside ? Beside::kTanh : Beside::kNothing;
   LayerTile tile;
-  tile.due = {nullptr, nullptr};
-  tile.terms_per_tanh = kNever;
-  tile.tanh_at_once = 1;
+  const TanhNumbers numbers = tanh_numbers();
+  tile.numbers = &numbers;
+  const Due none = {nullptr, nullptr};
+  const int terms = task.in_channels * task.taps;
+  set_due(tile, none, terms);
   tile.condition_channels = task.condition_channels;
   tile.condition_stride = task.condition_stride;
-  tile.offsets = offsets;
-  tile.terms = task.in_channels * task.taps;
+  // With one input channel the taps take the place of the channels, as in conv_panels.
+  const bool single = task.in_channels == 1;
+  tile.input_stride = single ? task.dilation : task.input_stride;
+  tile.in_channels = single ? task.taps : task.in_channels;
+  tile.tap_stride = single ? 0 : task.dilation;
+  tile.taps = single ? 1 : task.taps;
   tile.add = nullptr;
   tile.slopes = nullptr;
   tile.add_stride = 0;
@@ -298,43 +339,33 @@ void layer_stretches(const LayerTask& task, const std::ptrdiff_t* offsets) noexc
         rows = rows_of_tile(panel - row);
         const int channel = first + row;
         tile.condition_weights = task.condition_weights + first * task.condition_channels + row;
-        tile.weights = task.weights + (std::ptrdiff_t)first * tile.terms + row;
+        tile.weights = task.weights + (std::ptrdiff_t)first * terms + row;
         tile.bias = task.bias + channel;
         if (kFinish == Finish::kInTile) tile.slopes = task.params + channel;
         tile.output = now.a + channel * now.pitch();
         any_layer_tile<kBeside, kIsLong>(tile, rows, now.width);
         if (kFinish == Finish::kBeside) {
-          const int due_vectors = rows * now.width;
-          tile.due = {tile.output, tile.output + rows * now.pitch()};
-          tile.terms_per_tanh = tile.terms < due_vectors ? 1 : tile.terms / due_vectors;
-          tile.tanh_at_once = tanh_at_once(tile.terms, due_vectors);
+          set_due(tile, {tile.output, tile.output + rows * now.pitch()}, terms);
         }
         if (kFinish == Finish::kAfter && task.activation != Activation::kNone) {
           activate({tile.output, tile.output, task.params, now.pitch(), now.pitch(), rows,
                     now.width * kVec, task.activation});
         }
-        if (before_is_open) end_stretch(task, before);
+        if (before_is_open) end_stretch(task, before, none, numbers);
         before_is_open = false;
       }
     }
     before = now;
   }
-  while (tile.due.next != tile.due.end) tanh_step(tile.due);
-  if (vectors > 0) end_stretch(task, before);
+  if (vectors > 0) end_stretch(task, before, tile.due, numbers);
 }
 
 template <Finish kFinish>
 void layer_of_any_length(const LayerTask& task) noexcept {
-  std::ptrdiff_t offsets[kMaxLayerTerms];
-  std::ptrdiff_t* offset = offsets;
-  for (int k = 0; k < task.taps; ++k) {
-    std::ptrdiff_t at = (std::ptrdiff_t)k * task.dilation;
-    for (int i = 0; i < task.in_channels; ++i, at += task.input_stride) *offset++ = at;
-  }
   if (task.condition_channels + task.in_channels * task.taps > kRunTerms) {
-    return layer_stretches<kFinish, true>(task, offsets);
+    return layer_stretches<kFinish, true>(task);
   }
-  layer_stretches<kFinish, false>(task, offsets);
+  layer_stretches<kFinish, false>(task);
 }
 
 void layer(const LayerTask& task) noexcept {

@@ -54,30 +54,47 @@ static FXFAST_INLINE Vec clamp(Vec x, float low, float high) {
 struct Exp2Parts {
   Vec scale, u, v;
 };
+struct Exp2Numbers {
+  Vec magic, third, second, first;
+  IntVec exponent_of_one;
+};
+// Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low mantissa bits.
+static FXFAST_INLINE Exp2Numbers exp2_numbers() {
+  return {broadcast(12582912.0f), broadcast(-0.00092110562f), broadcast(0.11552416f),
+          broadcast(2.88539004f), IntVec{} + 127};
+}
 
-static FXFAST_INLINE Exp2Parts exp2_parts(Vec w) {
-  // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low mantissa bits.
-  const Vec magic = broadcast(12582912.0f);
-  const Vec shifted = w + magic;
-  const Vec r = w - (shifted - magic);
-  const IntVec scale_bits = ((IntVec)shifted + 127) << 23;
+static FXFAST_INLINE Exp2Parts exp2_parts(Vec w, const Exp2Numbers& k) {
+  const Vec shifted = w + k.magic;
+  const Vec r = w - (shifted - k.magic);
+  const IntVec scale_bits = ((IntVec)shifted + k.exponent_of_one) << 23;
   const Vec r2 = r * r;
-  return {(Vec)scale_bits, (r2 * -0.00092110562f + 0.11552416f) * r2 + 2.88539004f, r};
+  return {(Vec)scale_bits, (r2 * k.third + k.second) * r2 + k.first, r};
+}
+
+struct TanhNumbers {
+  Exp2Numbers exp2;
+  Vec scale, low, high, one;
+};
+static FXFAST_INLINE TanhNumbers tanh_numbers() {
+  return {exp2_numbers(), broadcast(2.885390082f), broadcast(-60.0f), broadcast(60.0f),
+          broadcast(1.0f)};
 }
 
 // tanh(x) = (E - 1) / (E + 1), E = exp(2x); the products are arranged so that the result is
 // accurate relative to itself near zero too (about 4 ulp everywhere). The denominator is the
 // numerator and a sum, because additions leave the multiply-add pipes free.
-static FXFAST_INLINE Vec tanh_of(Vec x) {
-  const Exp2Parts e = exp2_parts(clamp(x * 2.885390082f, -60.0f, 60.0f));
-  const Vec less = e.scale - 1.0f, more = e.scale + 1.0f, apart = e.u - e.v;
+static FXFAST_INLINE Vec tanh_with(Vec x, const TanhNumbers& k) {
+  const Exp2Parts e = exp2_parts(smaller(larger(x * k.scale, k.low), k.high), k.exp2);
+  const Vec less = e.scale - k.one, more = e.scale + k.one, apart = e.u - e.v;
   const Vec over = less * e.u + more * e.v;
-  return over / (over + (apart + apart));
+  return over / (over + apart * 2.0f);
 }
+static FXFAST_INLINE Vec tanh_of(Vec x) { return tanh_with(x, tanh_numbers()); }
 
 // sigmoid(x) = E / (E + 1), E = exp(x).
 static FXFAST_INLINE Vec sigmoid_of(Vec x) {
-  const Exp2Parts e = exp2_parts(clamp(x * 1.442695041f, -120.0f, 120.0f));
+  const Exp2Parts e = exp2_parts(clamp(x * 1.442695041f, -120.0f, 120.0f), exp2_numbers());
   const Vec numerator = e.scale * (e.u + e.v);
   return numerator / (numerator + (e.u - e.v));
 }
