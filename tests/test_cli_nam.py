@@ -55,11 +55,21 @@ def test_render_takes_nam(container: Path, tmp_path: Path) -> None:
 def test_every_parity_file_renders_and_is_shown(tmp_path: Path) -> None:
     if not PARITY_FILES.exists():
         pytest.skip(f"no parity files in {PARITY_FILES}")
-    soundfile.write(tmp_path / "a.wav", np.zeros(480, np.float32), 48_000)
+    dry = tmp_path / "dry"
+    (dry / "takes").mkdir(parents=True)
+    songs = {"a.wav": 480, "takes/b.wav": 1_001}
+    rng = np.random.default_rng(4)
+    for name, samples in songs.items():
+        x = rng.uniform(-0.5, 0.5, samples).astype(np.float32)
+        soundfile.write(dry / name, x, 48_000, subtype="FLOAT")
     for path in sorted(PARITY_FILES.glob("*.nam")):
         out = tmp_path / path.stem
-        assert main(["render", str(path), str(tmp_path / "a.wav"), "--out", str(out)]) == 0
-        assert (out / "a.wav").exists()
+        assert main(["render", str(path), str(dry), "--out", str(out)]) == 0
+        player = Player(exchange.load(path), threads=1)
+        for name in songs:
+            x, _ = soundfile.read(dry / name, dtype="float32")
+            rendered, _ = soundfile.read(out / name, dtype="float32")
+            np.testing.assert_array_equal(rendered, player.render(x))
         assert main(["inspect", str(path)]) == 0
 
 

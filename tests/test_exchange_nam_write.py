@@ -22,6 +22,7 @@ from nam_documents import (
     wavenet,
 )
 from programs import run_program
+from tolerances import TOLERANCES
 from wavenet_reference import reference_graph
 from wavenets import PRESETS, WEIGHT_KINDS, Options, random_stack, random_wavenet
 
@@ -402,7 +403,9 @@ def test_an_lstm_of_a_file_keeps_the_state_it_came_with() -> None:
 
 def test_recurrent_models_that_are_no_lstm_are_refused() -> None:
     assert written(lstm(3, 3))["config"] == {"input_size": 1, "hidden_size": 3, "num_layers": 2}
-    np.testing.assert_array_equal(play(again(lstm(3, 3))), play(lstm(3, 3)))
+    # The file holds the state after silence, found in double.
+    apart = np.abs(play(again(lstm(3, 3))) - play(lstm(3, 3))).max()
+    assert apart <= TOLERANCES["settled_state"].value * np.abs(play(lstm(3, 3))).max()
     for graph in (lstm(3, 4), lstm(3, cell="gru"), lstm(3, head=ones(1, 3, 1, kind="tanh"))):
         message = refused(graph)
         assert message.startswith("root.children[0]: expected wavenet, conv_stack, linear, ")

@@ -1,5 +1,6 @@
 #include "engine/stream_state.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -10,10 +11,13 @@ namespace fxfast {
 
 namespace {
 
-// A recurrent layer has heard enough silence when its state no longer changes, or, for one that
-// never rests, after this much of it.
+// A recurrent layer has heard enough silence when a look finds the state of the look before; one
+// that never rests, after this much of it, or after this much work. A state that comes back goes
+// round for ever, so looks may be as near as the first ones are; later ones cost less often.
+constexpr std::int64_t kFirstLook = 1 << 6;
 constexpr std::int64_t kSilenceBetweenLooks = 1 << 12;
 constexpr std::int64_t kLongestSilence = 1 << 18;
+constexpr std::int64_t kMostMultiplyAdds = std::int64_t{1} << 36;
 
 void set_initial_cells(const PlanView& plan, std::byte* state) noexcept {
   for (std::size_t i = 0; i < plan.op_count(); ++i) {
@@ -59,8 +63,12 @@ void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state) 
   for (std::size_t l = 0; l < plan.line_count(); ++l) histories += plan.line(l).history;
   play_silence(plan, kernels, state, histories);
   std::uint64_t before = 0;
-  for (std::int64_t played = 0; played < kLongestSilence; played += kSilenceBetweenLooks) {
-    play_silence(plan, kernels, state, kSilenceBetweenLooks);
+  const std::int64_t longest =
+      std::min(kLongestSilence, kMostMultiplyAdds / plan.multiply_adds_per_sample());
+  std::int64_t look = kFirstLook;
+  for (std::int64_t played = 0; played < longest; played += look) {
+    if (played >= 2 * look) look = std::min(2 * look, kSilenceBetweenLooks);
+    play_silence(plan, kernels, state, look);
     const std::uint64_t now = hash_of_cells(plan, state);
     if (now == before) break;
     before = now;
