@@ -7,14 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 from nets import rms
-from test_recurrent import ISAS, dense, noise
+from test_recurrent import ISAS, noise
+from tolerances import TOLERANCES
 
 from fxfast import ModelGraph, Player
-from fxfast.graph import CELL_GATES, Recurrent, RecurrentLayer, Sequential
+from fxfast.graph import (
+    CELL_GATES,
+    ConvLayer,
+    ConvStack,
+    Recurrent,
+    RecurrentLayer,
+    Sequential,
+)
 
 # Silence long enough that what is settled and what starts from zero are the same.
-QUIET = 1500
-SOUND = 1500
+QUIET = 1000
+SOUND = 700
 
 
 def layers_of(cell: str, units: int, count: int, scale: float) -> tuple[RecurrentLayer, ...]:
@@ -59,40 +67,46 @@ def layer_in(dtype: Any, layer: RecurrentLayer, x_tc: np.ndarray) -> np.ndarray:
 
 
 def twin(dtype: Any, layers: tuple[RecurrentLayer, ...], x: np.ndarray) -> np.ndarray:
+    """h (T, units) of the last layer."""
     h_tc = np.concatenate([np.zeros(QUIET), x]).astype(dtype)[:, None]
     for layer in layers:
         h_tc = layer_in(dtype, layer, h_tc)
-    head = dense(layers[-1].units).layers[0]
-    assert head.bias is not None
-    y: np.ndarray = h_tc @ head.weight[0, :, 0].astype(dtype) + head.bias.astype(dtype)
-    return y[QUIET:]
+    return h_tc[QUIET:]
+
+
+def one_unit(layers: tuple[RecurrentLayer, ...], unit: int) -> ModelGraph:
+    """A head passes one unit on and adds no error of its own."""
+    weight = np.zeros((1, layers[-1].units, 1), np.float32)
+    weight[0, unit] = 1
+    return ModelGraph(Sequential((Recurrent(layers), ConvStack((ConvLayer(weight),)))), 48_000)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-@pytest.mark.parametrize(("units", "count"), [(8, 2), (16, 1), (16, 3), (40, 1), (96, 1)])
+@pytest.mark.parametrize(("units", "count"), [(8, 2), (16, 1), (40, 1)])
 def test_as_accurate_as_float32(cell: str, scale: float, units: int, count: int) -> None:
     layers = layers_of(cell, units, count, scale)
     x = noise(SOUND, seed=units)
-    truth = twin(np.float64, layers, x)
-    plain = rms(twin(np.float32, layers, x) - truth)
-    graph = ModelGraph(Sequential((Recurrent(layers), dense(units))), 48_000)
-    for isa in ISAS:
-        got = Player(graph, isa=isa, threads=1).render(x)
+    seen = sorted({0, units // 3, units // 2, units - 1})
+    truth = twin(np.float64, layers, x)[:, seen]
+    plain = rms(twin(np.float32, layers, x)[:, seen] - truth)
+    # The sums of the reference are in double.
+    for isa in (isa for isa in ISAS if isa != "reference"):
+        players = [Player(one_unit(layers, unit), isa=isa, threads=1) for unit in seen]
+        got = np.stack([player.render(x) for player in players], axis=1)
         assert rms(got - truth) <= 1.5 * plain, isa
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("count", [1, 2, 4, 5, 6])
-def test_layers_and_rows_of_any_number(cell: str, count: int) -> None:
-    for units in (1, 2, 3, 5, 7, 9, 12, 15, 31, 33):
-        layers = layers_of(cell, units, count, 1.0)
-        graph = ModelGraph(Sequential((Recurrent(layers), dense(units))), 48_000)
-        x_ct = noise(33, 120, seed=units)
-        rows = [Player(graph, isa=isa, threads=1).render(x_ct) for isa in ISAS]
-        truth = rows[-1]
-        for isa, got in zip(ISAS, rows, strict=True):
-            assert rms(got - truth) <= 1e-6 * max(1.0, rms(truth)), isa
-            for batch in (1, 2, 3, 8, 15, 16, 17, 32):
-                few = Player(graph, isa=isa, threads=2).render(x_ct[:batch])
-                np.testing.assert_array_equal(few, got[:batch])
+@pytest.mark.parametrize(("units", "count"), [(1, 1), (3, 6), (7, 5), (9, 4), (15, 2), (33, 1)])
+def test_layers_and_rows_of_any_number(cell: str, units: int, count: int) -> None:
+    layers = layers_of(cell, units, count, 1.0)
+    x_ct = noise(33, 120, seed=units)
+    truth = twin(np.float64, layers, x_ct[0])[:, units // 2]
+    graph = one_unit(layers, units // 2)
+    for isa in ISAS:
+        player = Player(graph, isa=isa, threads=2)
+        got = player.render(x_ct)
+        assert rms(got[0] - truth) <= TOLERANCES["random_graph"].value * max(1.0, rms(truth)), isa
+        for batch in (1, 2, 3, 8, 15, 16, 17, 32):
+            np.testing.assert_array_equal(player.render(x_ct[:batch]), got[:batch])

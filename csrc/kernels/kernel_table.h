@@ -159,8 +159,8 @@ struct LayerTask {
 // Units stand in blocks of kUnitBlock, the last one half as wide where that is enough; what is
 // wider than the layer is zero. Weights: block by block the rows of each x and then of each h (as
 // many as there are lanes), a row holding the four gates of the block's units one after the other;
-// biases the same with one row. All of it is in the domain of exp2: the gates under a sigmoid are
-// multiplied by 1 / ln2, those under a tanh by 2 / ln2, and so is the c of an LSTM in its state.
+// biases the same with one row. Those of an LSTM are in the domain of exp2: the gates under a
+// sigmoid are multiplied by 1 / ln2, those under a tanh by 2 / ln2, and so is c in the state.
 //
 // The order of sums is the same in every kernel and for every number of streams, so that a
 // stream's bits do not depend on its neighbours: rows in runs of kRecurrentRun, the even and the

@@ -105,7 +105,7 @@ void conv(const ConvTask& task) noexcept {
   }
 }
 
-// One gate of one unit before its function, in double, in the domain of exp2.
+// One gate of one unit before its function, in double; of an LSTM in the domain of exp2.
 double gate_sum(const RecurrentTask& task, const RecurrentStream& stream, int t, int gate,
                 int unit) {
   const int lanes = recurrent_lanes(task.units), first = unit / kUnitBlock * kUnitBlock;
@@ -139,7 +139,8 @@ void recurrent_layer(const RecurrentTask& task, const RecurrentStream& stream) n
         c[u] = static_cast<float>(cell);
         next[u] = static_cast<float>(sigmoid(g[3]) * tanh(cell));
       } else {
-        const double z = sigmoid(g[1]), n = tanh(g[2] + sigmoid(g[0]) * g[3]);
+        const double z = 1.0 / (1.0 + std::exp(-g[1])), r = 1.0 / (1.0 + std::exp(-g[0]));
+        const double n = std::tanh(g[2] + r * g[3]);
         next[u] = static_cast<float>((1.0 - z) * n + z * static_cast<double>(stream.state[u]));
       }
     }

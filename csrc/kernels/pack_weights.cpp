@@ -37,7 +37,7 @@ struct PackedGate {
 };
 constexpr PackedGate kGates[kCellCount][4] = {
     {{0, kSigmoidScale}, {2, kTanhScale}, {1, kSigmoidScale}, {3, kSigmoidScale}},
-    {{0, kSigmoidScale}, {1, kSigmoidScale}, {2, kTanhScale}, {3, kTanhScale}}};
+    {{0, 1.0}, {1, 1.0}, {2, 1.0}, {3, 1.0}}};
 
 }  // namespace
 

@@ -1,5 +1,4 @@
-// The functions of the recurrent cells, on vectors V of any width. What comes in is in the domain
-// of exp2 already: packing folds the scales into weights and biases (see kernel_table.h).
+// The functions of the recurrent cells, on vectors V of any width.
 // Included inside the namespace of an instruction set, before recurrent_body.inl.
 
 template <typename V>
@@ -145,17 +144,20 @@ struct CellSteps<Cell::kGru, V> {  // gates r, z, nx, nh
 
   template <int kStep>
   FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
+    constexpr float kSigmoidScale = 1.442695041f, kTanhScale = 2.885390082f;
     if constexpr (kStep == 0) {
-      const Exp2<V> r = exp2_of(gates[0]);
+      const Exp2<V> r = exp2_of(settled_value(gates[0] * kSigmoidScale));
       a = r.rising / both_of(r);
     } else if constexpr (kStep == 1) {
       a = settled_value(a * gates[3] + gates[2]);
     } else if constexpr (kStep == 2) {
-      const Exp2<V> e = exp2_of(gates[1]);
+      const Exp2<V> e = exp2_of(settled_value(gates[1] * kSigmoidScale));
       z = e.rising / both_of(e);
     } else if constexpr (kStep == 4) {
-      const Exp2<V> n = exp2_of(a);
-      p = difference_of(n, V{} + 1.0f), q = both_of(n);
+      const Exp2<V> n = exp2_of(settled_value(a * kTanhScale));
+      const V one = V{} + 1.0f, s = (V)((Ints<V>)one + n.exponent);
+      p = difference_of(n, one);
+      q = (s + one) * n.u + settled_value((s - one) * n.r);  // one rounding less than both_of
     } else if constexpr (kStep == 6) {
       p = settled_value(p / q);
     } else if constexpr (kStep == 7) {
