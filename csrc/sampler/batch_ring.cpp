@@ -12,7 +12,8 @@
 
 namespace fxfast {
 
-// Ordinals count the batches since the last seek. A thread claims the next ordinal, waits until
+// Ordinals count the batches since the last seek. The consumer fills the first one itself, while
+// the threads begin with the next. A thread claims the next ordinal, waits until
 // the consumer has allowed it, fills, and marks its slot; the consumer allows many at a time,
 // so that small batches do not cost a wake-up each.
 struct BatchRing::Team {
@@ -66,7 +67,7 @@ struct BatchRing::Team {
 
   std::vector<BatchSlot>& slots;
   std::vector<std::atomic<std::uint64_t>> filled;
-  std::atomic<std::uint64_t> claimed{0}, allowed;
+  std::atomic<std::uint64_t> claimed{1}, allowed;
   std::atomic<bool> stop{false};
   const std::uint64_t end;
   std::uint64_t told = 0;
@@ -106,26 +107,27 @@ bool BatchRing::is_ready() const {
   return team_ && owner_pid_ == getpid() && team_->is_filled(taken_);
 }
 
+void BatchRing::start_team(std::uint64_t batches) {
+  rest();
+  first_ = position_;
+  taken_ = 0;
+  owner_pid_ = getpid();
+  team_ = std::make_unique<Team>(*this, batches);
+}
+
 std::int64_t BatchRing::take() {
   const std::uint64_t batches = source_->batches();
   if (position_ >= batches) {
     rest();
     return -1;
   }
-  const std::size_t index = taken_ % slots_.size();
-  if (threads_ == 0) {
-    source_->fill(position_, slots_[index], own_work_);
-  } else {
-    if (!team_ || owner_pid_ != getpid()) {
-      rest();
-      first_ = position_;
-      taken_ = 0;
-      owner_pid_ = getpid();
-      team_ = std::make_unique<Team>(*this, (batches - position_ + step_ - 1) / step_);
-      return take();
-    }
+  if (threads_ > 0 && team_ && owner_pid_ == getpid()) {
     team_->wait_for(taken_);
+  } else {
+    if (threads_ > 0) start_team((batches - position_ + step_ - 1) / step_);
+    source_->fill(position_, slots_[taken_ % slots_.size()], own_work_);
   }
+  const std::size_t index = taken_ % slots_.size();
   ++taken_;
   position_ += step_;
   if (team_) team_->allow(taken_, ahead_);

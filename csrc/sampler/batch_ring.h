@@ -43,6 +43,7 @@ class BatchRing {
 
  private:
   struct Team;
+  void start_team(std::uint64_t batches);
   std::uint64_t number_of(std::uint64_t ordinal) const { return first_ + ordinal * step_; }
 
   std::shared_ptr<BatchSource> source_;
