@@ -37,7 +37,11 @@ def sampler_table(result: dict[str, Any]) -> str:
         rows,
     )
     first, threads = result["first batch"], result["threads"]
-    two = " and ".join(f"{row['two_over_one']:.2f} (windows of {row['length']})" for row in threads)
+    two = ", ".join(
+        f"{row['two_over_one']:.2f} times as fast as one by the wall clock for "
+        f"{row['cpu_time_of_two_over_one']:.2f} of its CPU time (windows of {row['length']})"
+        for row in threads
+    )
     minutes = result["audio_seconds"] / 60
     usual, ours = first["usual"], first["ours"]
     words = (
@@ -49,8 +53,7 @@ def sampler_table(result: dict[str, Any]) -> str:
         f"{1e3 * ours['seconds']:.1f} ms (the usual way: {usual['seconds']:.1f} s and "
         f"{usual['memory_bytes'] / 1e9:.1f} GB), and as soon after a resume "
         f"({1e3 * result['resume_seconds']:.1f} ms); the sampler holds "
-        f"{result['memory_bytes_per_file']:.0f} bytes per file; two threads fill {two} times as "
-        f"fast as one."
+        f"{result['memory_bytes_per_file']:.0f} bytes per file; two threads fill {two}."
     )
     return f"{table}\n\n{words}"
 
