@@ -50,9 +50,9 @@ def sampler_table(result: dict[str, Any]) -> str:
         f"slices, a RandomSampler and a DataLoader; the best eager way, which hardly anyone "
         f"writes, is index_select from an as_strided view into a buffer that is used again. "
         f"Memcpy copies the bytes of a batch in one piece. The first batch is there after "
-        f"{1e3 * ours['seconds']:.1f} ms (the usual way: {usual['seconds']:.1f} s and "
+        f"{1e3 * ours['seconds']:.2f} ms (the usual way: {usual['seconds']:.1f} s and "
         f"{usual['memory_bytes'] / 1e9:.1f} GB), and as soon after a resume "
-        f"({1e3 * result['resume_seconds']:.1f} ms); the sampler holds "
+        f"({1e3 * result['resume_seconds']:.2f} ms); the sampler holds "
         f"{result['memory_bytes_per_file']:.0f} bytes per file; two threads fill {two}."
     )
     return f"{table}\n\n{words}"
