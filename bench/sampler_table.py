@@ -51,8 +51,9 @@ def sampler_table(result: dict[str, Any]) -> str:
         f"{1e3 * ours['seconds']:.2f} ms (the usual way: {usual['seconds']:.1f} s and "
         f"{usual['memory_bytes'] / 1e9:.1f} GB), and as soon after a resume "
         f"({1e3 * result['resume_seconds']:.2f} ms); the sampler holds "
-        f"{result['memory_bytes_per_file']:.0f} bytes per file. Two threads together take {two} times "
-        f"the CPU time of one for the same windows: neither memory nor a lock holds them up."
+        f"{result['memory_bytes_per_file']:.0f} bytes per file. Two threads together take "
+        f"{two} times the CPU time of one for the same windows: neither memory nor a lock holds "
+        f"them up."
     )
     return f"{table}\n\n{words}"
 
