@@ -8,7 +8,14 @@ from pathlib import Path
 
 from fxfast.audio.files import AUDIO_SUFFIXES, AnyPath, find_audio, printable, read_audio
 from fxfast.errors import FxfastError, PairError
-from fxfast.pairs.check_pairs import CheckedPair, CheckRules, Finding, check_pair, refused
+from fxfast.pairs.check_pairs import (
+    FILTER_TOLERATED_SAMPLES,
+    CheckedPair,
+    CheckRules,
+    Finding,
+    check_pair,
+    refused,
+)
 from fxfast.pairs.jobs import ordered_map
 from fxfast.pairs.manifest import PairRecord, file_sha256, read_manifest
 from fxfast.pairs.pair_folder import PairFolder, refuse_output_over_input, safe_name
@@ -86,9 +93,9 @@ def check_folder(
 ) -> list[CheckedPair]:
     """The findings of every pair of a folder, which is left as it is.
 
-    Files are compared with the hashes of the manifest where there is one, and the polarity of
-    pairs that an effect made is its own. Raises PairError when the folder holds no pairs or a
-    wrong manifest.
+    Files are compared with the hashes of the manifest where there is one. The polarity of pairs
+    that an effect made is its own, and so is an offset of a few samples that its filters make.
+    Raises PairError when the folder holds no pairs or a wrong manifest.
     """
     root = Path(pairs_dir)
     for side in ("dry", "wet"):
@@ -101,7 +108,7 @@ def check_folder(
         record = records.get(two.name)
         own = rules or CheckRules()
         if record is not None and record.host:
-            own = replace(own, fix_polarity=False)
+            own = replace(own, fix_polarity=False, tolerated_samples=FILTER_TOLERATED_SAMPLES)
         pair = check_files(two, own)
         if record is not None:
             pair = replace(pair, findings=(*pair.findings, _hash_finding(root, record)))

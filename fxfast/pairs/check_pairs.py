@@ -27,8 +27,9 @@ MIN_CONFIDENCE = 0.35
 MAX_DRIFT_SAMPLES = 4.0
 WARN_DRIFT_SAMPLES = 1.5
 MIN_SECONDS = 0.1
+TOLERATED_SAMPLES = 0.75
+FILTER_TOLERATED_SAMPLES = 4.0
 
-_TOLERATED_SAMPLES = 0.75
 _FILTER_SAMPLES = 0.3
 _WARN_DC = 0.015
 _WARN_NOISE_DB = -40.0
@@ -53,12 +54,13 @@ class Finding:
 @dataclass(frozen=True)
 class CheckRules:
     """What may be put right. An effect made here is known to belong to its dry recording, and
-    what it does to time and polarity is its own.
+    what it does to time and polarity is its own. Offsets of up to ``tolerated_samples`` are left.
     """
 
     fix_offset: bool = True
     fix_polarity: bool = True
     belongs: bool = False
+    tolerated_samples: float = TOLERATED_SAMPLES
     max_offset_seconds: float = MAX_OFFSET_SECONDS
     channel: int = 0
 
@@ -166,7 +168,8 @@ def check_pair(
         return CheckedPair(name, dry_rate, None, tuple(notes.rows))
     found = align(dry, wet, round(rules.max_offset_seconds * dry_rate))
     _check_alignment(notes, found, rules, dry_rate)
-    lag = whole_offset(found.offset_samples) if rules.fix_offset else 0
+    offset = found.offset_samples
+    lag = whole_offset(offset, rules.tolerated_samples) if rules.fix_offset else 0
     a, b = overlap(dry, wet, lag)
     _check_length(notes, dry, wet, lag, dry_rate)
     noise_db, certain = noise_floor_db(a, b, dry_rate)
@@ -180,11 +183,11 @@ def check_pair(
     return CheckedPair(name, dry_rate, found, tuple(notes.rows), a, b)
 
 
-def whole_offset(offset_samples: float) -> int:
+def whole_offset(offset_samples: float, tolerated_samples: float = TOLERATED_SAMPLES) -> int:
     """The samples to shift by. What a filter adds to an offset stays: a wet sound that is too
     early cannot be learnt, one that is a little late can.
     """
-    near = abs(offset_samples) <= _TOLERATED_SAMPLES
+    near = abs(offset_samples) <= tolerated_samples
     return 0 if near else round(offset_samples - _FILTER_SAMPLES)
 
 
@@ -275,7 +278,7 @@ def _check_alignment(notes: _Notes, found: Alignment, rules: CheckRules, sample_
               f"drift: the offset moves by {found.drift_samples:.1f} samples "
               f"({found.drift_ppm:.1f} ppm): the recorders ran on two clocks", sure)  # fmt: skip
     offset = found.offset_samples
-    late = whole_offset(offset) != 0
+    late = whole_offset(offset, rules.tolerated_samples) != 0
     word = "late" if offset > 0 else "early"
     act = (
         ("fixed" if rules.fix_offset else "warned") if late and drift_action != "refused" else "ok"

@@ -19,7 +19,14 @@ import numpy as np
 
 from fxfast.audio.files import AnyPath, AudioInfo, find_audio, printable, probe, read_audio
 from fxfast.errors import FxfastError, PairError
-from fxfast.pairs.check_pairs import CheckedPair, CheckRules, check_pair, refused
+from fxfast.pairs.check_pairs import (
+    FILTER_TOLERATED_SAMPLES,
+    TOLERATED_SAMPLES,
+    CheckedPair,
+    CheckRules,
+    check_pair,
+    refused,
+)
 from fxfast.pairs.hosts import Host, built_in_effect
 from fxfast.pairs.jobs import ordered_map
 from fxfast.pairs.manifest import PairRecord
@@ -235,7 +242,8 @@ def _make_one(
         return refused(name, "rendered", f"{printable(source.path)}: {error}"
                        if printable(source.path) not in str(error) else str(error))  # fmt: skip
     shift = not keep_offset and not variant.host.about.keeps_time
-    rules = CheckRules(fix_offset=shift, fix_polarity=False, belongs=True)
+    near = TOLERATED_SAMPLES if shift else FILTER_TOLERATED_SAMPLES
+    rules = CheckRules(shift, fix_polarity=False, belongs=True, tolerated_samples=near)
     return check_pair(name, x_ct, rate, wet[np.newaxis], rate, rules)
 
 
