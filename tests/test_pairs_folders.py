@@ -65,6 +65,7 @@ def test_pairs_are_made_and_loaded(tmp_path: Path, dry_dir: Path) -> None:
         assert abs(record.offset_samples) < 1.5  # its tone control is late by as much
         assert record.status == "ok"
         assert record.polarity == 1
+        assert record.preroll_seconds == 2.0
     assert [record.name for record in made.records] == ["riff.1", "solo/lick"]
     assert [record.frames for record in made.records] == [24000, 33600]
     assert not made.refused

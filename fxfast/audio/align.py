@@ -112,12 +112,12 @@ def align(dry: np.ndarray, wet: np.ndarray, max_offset: int) -> Alignment:
         _share(peak.sharpness, SHARPNESS_UNRELATED, SHARPNESS_CERTAIN),
         _share(fine.coherence, COHERENCE_UNRELATED, COHERENCE_CERTAIN),
     )
-    confidence = max(confidence, _share(peak.sharpness, *_SHARP_ALONE))
     if error > _WINDOWS_DISAGREE:
         confidence *= 0.25  # as music does that repeats itself, shifted by a bar
     elif abs(moved) > _DRIFT_SMEARS:
         # The offset moved too far for the whole to agree: its windows say how sure it is.
         confidence = max(confidence, _line_confidence(lags))
+    confidence = max(confidence, _share(peak.sharpness, *_SHARP_ALONE))
     return Alignment(
         offset_samples=peak.lag + fine.offset_samples,
         polarity=fine.polarity,

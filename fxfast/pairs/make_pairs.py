@@ -27,7 +27,7 @@ from fxfast.pairs.check_pairs import (
     check_pair,
     refused,
 )
-from fxfast.pairs.hosts import Host, built_in_effect
+from fxfast.pairs.hosts import PREROLL_SECONDS, Host, built_in_effect
 from fxfast.pairs.jobs import ordered_map
 from fxfast.pairs.manifest import PairRecord
 from fxfast.pairs.pair_folder import PairFolder, refuse_output_over_input, safe_name
@@ -261,4 +261,5 @@ def _about(source: DrySource, variant: Variant, deterministic: bool | None) -> P
         deterministic=deterministic,
         seed=source.seed,
         split=source.split,
+        preroll_seconds=PREROLL_SECONDS,
     )  # fmt: skip

@@ -31,7 +31,8 @@ class PairRecord:
 
     ``dry`` and ``wet`` are paths inside the folder, with ``/``. ``knobs`` are the settings that
     differ between the pairs of one effect, for conditioned models. ``parameters`` are all of
-    them, or the text of a preset. ``split`` is "" when nothing is held out.
+    them, or the text of a preset. ``split`` is "" when nothing is held out. ``preroll_seconds`` of
+    silence were played before the dry sound: an LFO that starts with the effect is that old.
     """
 
     name: str
@@ -58,6 +59,7 @@ class PairRecord:
     deterministic: bool | None = None
     seed: int | None = None
     split: str = ""
+    preroll_seconds: float = 0.0
 
 
 def write_manifest(pairs_dir: AnyPath, records: Iterable[PairRecord]) -> None:
@@ -158,7 +160,9 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
         _TEXT,
     ),
     **dict.fromkeys(("sample_rate", "frames", "polarity"), _WHOLE),
-    **dict.fromkeys(("offset_samples", "gain_db", "drift_ppm", "confidence"), _NUMBER),
+    **dict.fromkeys(
+        ("offset_samples", "gain_db", "drift_ppm", "confidence", "preroll_seconds"), _NUMBER
+    ),
     **dict.fromkeys(("parameters", "knobs"), _OBJECT),
     "reasons": ((list,), "a list"),
     "deterministic": ((bool, type(None)), "true, false or null"),
