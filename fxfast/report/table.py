@@ -43,9 +43,10 @@ def _rows(name: str, model: Values, isas: Sequence[str]) -> Iterator[tuple[str, 
         others = [row for row in _peers(model, streams) if row["engine"] not in _COLUMNS]
         best = max(_peers(model, streams), key=_speed, default=None)
         blocks = _engine(model, _best_isa(model), 1, BLOCK) if streams == 1 else None
-        # A filter through its transform does less work than the floor counts.
-        floor = NOTHING if model["kind"] == "linear" else f"{ours['share_of_floor']:.0%}"
-        peak = NOTHING if model["kind"] == "linear" else f"{ours['share_of_peak']:.0%}"
+        # By transforms it does less work than the shares count.
+        transformed = model["kind"] == "linear" or ours["share_of_peak"] > 1
+        floor = NOTHING if transformed else f"{ours['share_of_floor']:.0%}"
+        peak = NOTHING if transformed else f"{ours['share_of_peak']:.0%}"
         yield (
             f"{name}, {streams} streams" if streams > 1 else name,
             *(_realtime(_engine(model, isa, streams)) for isa in isas[:2]),
