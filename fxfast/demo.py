@@ -169,7 +169,8 @@ def figures(result: DemoResult, graph: ModelGraph) -> list[tuple[str, str, str]]
         (
             "engine, one core",
             f"{ours.realtime:.1f}x real time",
-            f"{share:.0%} of the {result.isa} multiply-add peak of {peak / 1e9:.0f} GFLOP/s",
+            f"{share:.0%} of the {result.isa} multiply-add peak of {peak / 1e9:.0f} GFLOP/s"
+            f"{', by transforms' if share > 1 else ''}",
         ),
         (
             "eager PyTorch, dense",
