@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -12,3 +13,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 # The same examples in every run: a test that fails for someone fails for everyone.
 settings.register_profile("fxfast", derandomize=True, deadline=None, database=None)
 settings.load_profile("fxfast")
+
+
+@pytest.fixture
+def dry_dir(tmp_path: Path) -> Path:
+    """Two short recordings, one in a folder of its own."""
+    # Here, so that collecting the tests loads no audio library.
+    from fxfast.audio.files import write_audio
+    from fxfast.audio.signals import guitar_like
+
+    folder = tmp_path / "dry recordings"
+    (folder / "solo").mkdir(parents=True)
+    write_audio(folder / "riff.1.wav", guitar_like(0.5, 48_000, 0), 48_000)
+    write_audio(folder / "solo" / "lick.flac", guitar_like(0.7, 48_000, 1), 48_000)
+    return folder
+
+
+@pytest.fixture
+def pairs_dir(tmp_path: Path, dry_dir: Path) -> Path:
+    """Those recordings and what the default effect makes of them."""
+    from fxfast.pairs.make_pairs import make_pairs
+
+    make_pairs([dry_dir], tmp_path / "pairs")
+    return tmp_path / "pairs"

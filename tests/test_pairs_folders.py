@@ -38,21 +38,6 @@ def one_line(raised: pytest.ExceptionInfo[BaseException]) -> str:
     return str(raised.value)
 
 
-@pytest.fixture
-def dry_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "dry recordings"
-    (folder / "solo").mkdir(parents=True)
-    write_audio(folder / "riff.1.wav", guitar_like(0.5, RATE, 0), RATE)
-    write_audio(folder / "solo" / "lick.flac", guitar_like(0.7, RATE, 1), RATE)
-    return folder
-
-
-@pytest.fixture
-def pairs_dir(tmp_path: Path, dry_dir: Path) -> Path:
-    make_pairs([dry_dir], tmp_path / "pairs")
-    return tmp_path / "pairs"
-
-
 def test_pairs_are_made_and_loaded(tmp_path: Path, dry_dir: Path) -> None:
     out = tmp_path / "new" / "pairs"
     made = make_pairs([dry_dir], out, "overdrive", {"drive": 0.8})

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from fxfast.audio.files import write_audio
-from fxfast.audio.signals import guitar_like
 from fxfast.cli import effects as effects_command
 from fxfast.cli import pairs as pairs_command
 from fxfast.cli import signals as signals_command
@@ -29,21 +27,6 @@ def one_line(raised: pytest.ExceptionInfo[BaseException]) -> str:
     assert isinstance(raised.value, FxfastError)
     assert "\n" not in str(raised.value)
     return str(raised.value)
-
-
-@pytest.fixture
-def dry_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "dry recordings"
-    (folder / "solo").mkdir(parents=True)
-    write_audio(folder / "riff.1.wav", guitar_like(0.5, RATE, 0), RATE)
-    write_audio(folder / "solo" / "lick.flac", guitar_like(0.7, RATE, 1), RATE)
-    return folder
-
-
-@pytest.fixture
-def pairs_dir(tmp_path: Path, dry_dir: Path) -> Path:
-    make_pairs([dry_dir], tmp_path / "pairs")
-    return tmp_path / "pairs"
 
 
 def command(*words: str) -> int:
