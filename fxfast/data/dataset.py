@@ -34,12 +34,17 @@ class Audio(Protocol):
 
 
 class Piece(NamedTuple):
-    """A span as float32: ``dry`` and ``wet`` (L,) from sample ``start_sample`` of ``name``."""
+    """A span as float32: ``dry`` and ``wet`` (L,) from sample ``start_sample`` of ``name``.
+
+    ``heard`` is what goes through a model to be compared with ``wet``: dry itself, or all of dry
+    from the start of the file to the end of the span (start_sample + L,).
+    """
 
     name: str
     start_sample: int
     dry: np.ndarray
     wet: np.ndarray
+    heard: np.ndarray
 
     @property
     def stop_sample(self) -> int:
@@ -120,12 +125,15 @@ class Data:
     def is_int16(self) -> bool:
         return self.audio.dtype == np.int16
 
-    def pieces(self) -> Iterator[Piece]:
-        """Every span, not copied where the samples are float32."""
+    def pieces(self, *, from_start: bool = False) -> Iterator[Piece]:
+        """Every span, not copied where the samples are float32; ``from_start`` for models that
+        have to hear a file from its start."""
         for file, start, length in self.spans:
-            stretch = slice(int(start), int(start + length))
-            dry, wet = (as_float(side[stretch]) for side in self.audio.samples_of(int(file)))
-            yield Piece(self.names[int(file)], int(start), dry, wet)
+            begin, end = int(start), int(start + length)
+            dry, wet = self.audio.samples_of(int(file))
+            heard = as_float(dry[0 if from_start else begin : end])
+            span = heard[len(heard) - int(length) :]
+            yield Piece(self.names[int(file)], begin, span, as_float(wet[begin:end]), heard)
 
     def addresses(self) -> np.ndarray:
         """What the sampler takes: int64 (n, 5) of the address of dry and wet, length, file, start

@@ -15,14 +15,18 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 
+from fxfast.data import Piece
 from fxfast.errors import ModelError
 from fxfast.graph import ModelGraph
+
+# Told the share of a fit that is done, 0 to 1, and what is being found.
+Progress = Callable[[float, str], None]
 
 
 class AudioModel(torch.nn.Module, ABC):
@@ -31,11 +35,18 @@ class AudioModel(torch.nn.Module, ABC):
     ``config`` is the frozen dataclass that the class is built from; ``presets`` maps
     names to such configs; ``architecture`` is the name given to ``register``.
     ``graph_kinds`` are the kinds of root node that ``to_graph`` gives.
+
+    A class that defines ``fit`` is given the whole training part once, before any gradient step,
+    and takes gradient steps after it only with ``trains_after_fit``. One that ``hears_from_start``
+    (its memory is long, or its time counts from the start of the file) is scored on pieces that
+    it renders from the start of their file, and on every sample of them.
     """
 
     architecture: ClassVar[str]
     presets: ClassVar[Mapping[str, Any]] = {}
     graph_kinds: ClassVar[tuple[str, ...]] = ()
+    hears_from_start: ClassVar[bool] = False
+    trains_after_fit: ClassVar[bool] = False
     config: Any
 
     @abstractmethod
@@ -70,6 +81,25 @@ class AudioModel(torch.nn.Module, ABC):
 
         Audio is far from the unit variance that initial weights are made for: without
         this, quiet material trains slowly or not at all."""
+
+    @classmethod
+    def has_fit(cls) -> bool:
+        """Whether the class defines ``fit``."""
+        return cls.fit is not AudioModel.fit
+
+    def fit(
+        self,
+        training: Sequence[Piece],
+        validation: Sequence[Piece],
+        sample_rate: int,
+        progress: Progress,
+    ) -> None:
+        """Finds the parameters from the training part at once; ``validation`` is for choices
+        such as how much to regularise.
+
+        The same data give the same parameters: a run that was killed fits again. Raises
+        ``PairError`` for audio that nothing can be found from."""
+        raise NotImplementedError(f"{self.architecture} has no fit")
 
     @abstractmethod
     def as_torch(self) -> torch.nn.Module:

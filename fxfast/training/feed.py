@@ -185,7 +185,26 @@ class LaneFeed(Feed):
         self._state = tuple(part.to(self.device) for part in hidden) or None
 
 
+class NoFeed(Feed):
+    """Of a model that takes no steps."""
+
+    @property
+    def steps(self) -> int:
+        return 0
+
+    def batches(self) -> Iterator[Batch]:
+        return iter(())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
 def make_feed(config: TrainConfig, data: Data, model: AudioModel, device: torch.device) -> Feed:
     """What the model trains on; ``config`` is one that ``for_model`` completed."""
+    if model.has_fit() and not model.trains_after_fit:
+        return NoFeed(device)
     kind = LaneFeed if model.carries_state else BlockFeed
     return kind(config, data, model, device)

@@ -31,7 +31,8 @@ class Step:
 @dataclass(frozen=True)
 class EpochRecord:
     """One line of RUN/log.jsonl. ``epoch`` counts from 1; ``steps`` is the number of steps
-    in it, fewer than usual when the time ran out; ``seconds`` is its duration with
+    in it, fewer than usual when the time ran out and none in a fit, whose ``train_loss`` is the ESR
+    of the training part; ``seconds`` is its duration with
     validation, ``elapsed_seconds`` the time since the start of the run; ``data_wait`` is the share
     of the time of the steps that went by waiting for their data."""
 
@@ -52,6 +53,9 @@ class Observer:
 
     def on_step(self, step: Step) -> None:
         """After each optimiser step."""
+
+    def on_fit(self, share: float, note: str) -> None:
+        """While a model is fitted: the share that is done, 0 to 1, and what is being found."""
 
     def on_epoch(self, record: EpochRecord) -> None:
         """After each epoch, when its checkpoint is on disk."""
@@ -118,6 +122,9 @@ class ProgressBar(Observer):
 
     def on_step(self, step: Step) -> None:
         self._progress.update(self._task, completed=step.used)
+
+    def on_fit(self, share: float, note: str) -> None:
+        self._progress.update(self._task, completed=share, note=note)
 
     def on_epoch(self, record: EpochRecord) -> None:
         note = f"epoch {record.epoch}  validation ESR {record.validation_esr:.5f}"

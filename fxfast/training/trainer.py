@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from fxfast import exchange
 from fxfast.data import Data, Piece, Split, from_pairs
-from fxfast.errors import PairError, RunError
-from fxfast.graph import ModelGraph
+from fxfast.errors import RunError
 from fxfast.models import AudioModel
 from fxfast.pairs.pair_set import Pair
-from fxfast.player import Player
 from fxfast.training import run_folder
 from fxfast.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_json
 from fxfast.training.config import (
@@ -28,6 +25,13 @@ from fxfast.training.config import (
     learning_rate_at,
 )
 from fxfast.training.feed import Batch, Feed, make_feed
+from fxfast.training.held_out import (
+    evaluate,
+    held_out,
+    require_part,
+    targets,
+    unscored_samples,
+)
 from fxfast.training.levels import Levels, measure_levels
 from fxfast.training.losses import esr_loss
 from fxfast.training.metrics import esr, esr_of_best_gain
@@ -78,6 +82,7 @@ def train(
     the engine; checkpoints are written then and within long epochs. ``resume`` goes on from the
     last one, to the same weights as without the stop when the budget is in epochs. ``model``
     holds the last weights afterwards, RUN/model.safetensors the best.
+    A model with a ``fit`` is fitted first, which is the first epoch of the log.
     Raises ``PairError`` for unusable data, ``OutputExistsError`` when ``run_dir`` is
     there already, ``RunError`` when the device is absent, the run cannot be resumed or
     the loss is no longer finite.
@@ -86,16 +91,18 @@ def train(
     data = dataset_of(config, data)
     sample_rate = data.sample_rate
     device = choose_device(config.device)
-    levels = measure_levels(data.train, model.receptive_field, config.pre_emphasis)
-    has_target = levels.longest >= model.receptive_field
-    _require_part(data, "train", model.receptive_field, has_target, levels.has_signal)
-    pieces = _held_out(data, model.receptive_field)
+    field = unscored_samples(model) + 1
+    levels = measure_levels(data.train, field, config.pre_emphasis)
+    require_part(data, "train", field, levels.longest >= field, levels.has_signal)
+    pieces = held_out(data, field, model.hears_from_start)
     description = run_folder.describe_run(config, model, data)
     if resume:
         folder = run_folder.continue_run(Path(run_dir), description)
     else:
         folder = run_folder.start_run(Path(run_dir), description)
     feed = make_feed(config, data.train, model.to(device), device)
+    if model.has_fit():
+        pieces["train"] = list(data.train.pieces(from_start=model.hears_from_start))
     trainer = _Trainer(config, feed, pieces, levels, model, folder, sample_rate)
     if resume:
         trainer.restore(load_checkpoint(folder.checkpoint))
@@ -114,47 +121,6 @@ def dataset_of(config: TrainConfig, data: Data | Sequence[Pair]) -> Data:
         return data
     fractions = (config.train_fraction, config.validation_fraction, config.test_fraction)
     return from_pairs(data, Split(*fractions, config.guard_samples))
-
-
-def _held_out(data: Data, receptive_field: int) -> dict[str, list[Piece]]:
-    """The pieces of validation and test that are long enough for a target."""
-    found = {}
-    for part in ("validation", "test"):
-        pieces = [p for p in data.part(part).pieces() if len(p.dry) >= receptive_field]
-        has_signal = any(np.any(wet) for wet in _targets(pieces, receptive_field))
-        _require_part(data, part, receptive_field, bool(pieces), has_signal)
-        found[part] = pieces
-    return found
-
-
-def _require_part(
-    data: Data, part: str, receptive_field: int, has_target: bool, has_signal: bool
-) -> None:
-    if not has_target:
-        share = max(data.part(part).samples / max(data.samples, 1), 1e-9)
-        raise PairError(
-            f"pairs: expected at least one of {receptive_field / share:.0f} samples or more "
-            f"for the {part} part, got {data.files} pairs of at most "
-            f"{int(data.lengths.max(initial=0))} samples"
-        )
-    if not has_signal:
-        name = "training" if part == "train" else part
-        raise PairError(f"wet: expected a signal in the {name} part, got silence")
-
-
-def _targets(pieces: Sequence[Piece], receptive_field: int) -> list[np.ndarray]:
-    """The samples of wet that have their whole input history inside the piece."""
-    return [piece.wet[receptive_field - 1 :] for piece in pieces]
-
-
-def evaluate(graph: ModelGraph, pieces: Sequence[Piece], receptive_field: int) -> float:
-    """ESR of a graph over pieces, rendered by the engine, after the first samples.
-
-    ``receptive_field`` is the model's: that of a recurrent one includes its warm-up.
-    """
-    player = Player(graph, mode="stream")
-    predictions = [player.render(piece.dry)[receptive_field - 1 :] for piece in pieces]
-    return esr(predictions, _targets(pieces, receptive_field))
 
 
 @dataclass
@@ -237,19 +203,52 @@ class _Trainer:
         self.saved = time.monotonic()
 
     def run(self, observers: Sequence[Observer]) -> str:
-        """Epochs until the budget is used; returns what ended the run."""
+        """A fit where the model has one, then epochs until the budget is used; returns what ended
+        the run."""
         while True:
             stopped_by = self._stop_reason()
             if stopped_by:
                 return stopped_by
-            record = self._run_epoch(observers)
+            fits = self.model.has_fit() and self.epoch == 0
+            record = self._fit(observers) if fits else self._run_epoch(observers)
             run_folder.append_log(self.folder, record)
             self._save()
             for observer in observers:
                 observer.on_epoch(record)
 
+    def _fit(self, observers: Sequence[Observer]) -> EpochRecord:
+        """The first epoch of a model that is found from the whole training part at once."""
+
+        def progress(share: float, note: str) -> None:
+            for observer in observers:
+                observer.on_fit(share, note)
+
+        began = time.monotonic()
+        train, validation = self.pieces["train"], self.pieces["validation"]
+        self.model.fit(train, validation, self.sample_rate, progress)
+        self.epoch += 1
+        graph = self.model.to_graph(self.sample_rate)
+        train_esr = evaluate(graph, train, unscored_samples(self.model) + 1)
+        self._require_finite(train_esr, 0.0)
+        validation_esr = self._validate()
+        seconds = time.monotonic() - began
+        return EpochRecord(
+            epoch=self.epoch,
+            steps=0,
+            train_loss=train_esr,
+            validation_esr=validation_esr,
+            best_esr=self.best_esr,
+            learning_rate=0.0,
+            seconds=seconds,
+            elapsed_seconds=self.elapsed_seconds,
+            samples_per_second=sum(len(piece.wet) for piece in train) / max(seconds, 1e-9),
+            data_wait=0.0,
+        )
+
     def _stop_reason(self) -> str:
         config = self.config
+        if self.epoch and self.model.has_fit() and not self.model.trains_after_fit:
+            return "fit"
         if config.epochs is not None and self.epoch >= config.epochs:
             return "epochs"
         if self.epoch and self._time_is_up():
@@ -344,22 +343,23 @@ class _Trainer:
 
     def _validate(self) -> float:
         graph = self.model.to_graph(self.sample_rate)
-        validation_esr = evaluate(graph, self.pieces["validation"], self.model.receptive_field)
+        field = unscored_samples(self.model) + 1
+        validation_esr = evaluate(graph, self.pieces["validation"], field)
         if validation_esr < self.best_esr:
             self.best_esr, self.best_epoch = validation_esr, self.epoch
             exchange.save(graph, self.folder.model)
         return validation_esr
 
     def result(self, stopped_by: str) -> TrainResult:
-        history = self.model.receptive_field - 1
+        history = unscored_samples(self.model)
         test = self.pieces["test"]
         inputs = [piece.dry[history:] for piece in test]
-        targets = _targets(test, history + 1)
+        wanted = targets(test, history + 1)
         return TrainResult(
             run_dir=str(self.folder.path),
             test_esr=evaluate(exchange.load(self.folder.model), test, history + 1),
-            dry_as_wet_esr=esr(inputs, targets),
-            best_gain_esr=esr_of_best_gain(inputs, targets),
+            dry_as_wet_esr=esr(inputs, wanted),
+            best_gain_esr=esr_of_best_gain(inputs, wanted),
             validation_esr=self.best_esr,
             best_epoch=self.best_epoch,
             epochs=self.epoch,
