@@ -176,6 +176,12 @@ class OutputFolderError(InputError):
     code = "E_OUTDIR"
 
 
+class OutsideError(InputError):
+    """A path leads out of the folders that a run may use."""
+
+    code = "E_OUTSIDE"
+
+
 class RunError(FxfastError, RuntimeError):
     """A training run or a render run cannot be started, continued or read."""
 
@@ -204,3 +210,15 @@ class OutOfMemoryError(RunError):
     """Memory for a file could not be had, or would pass the budget."""
 
     code = "E_NOMEM"
+
+
+class LockedError(RunError):
+    """Another run is using the same output."""
+
+    code = "E_LOCKED"
+
+
+class StoppedError(RunError):
+    """A file was not rendered because the run stopped before it."""
+
+    code = "E_STOPPED"

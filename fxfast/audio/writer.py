@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -12,7 +15,7 @@ import soundfile
 
 from fxfast.audio.headers import read_promise, walk_chunks
 from fxfast.audio.paths import AnyPath, create_temp, printable, reason
-from fxfast.errors import AudioFileError, InputError, OutputExistsError
+from fxfast.errors import AudioFileError, InputError, OutputExistsError, SpaceError, WriteError
 
 _PIECE_FRAMES = 65536
 _RIFF_LIMIT_BYTES = (1 << 32) - 4096
@@ -22,6 +25,17 @@ _SUBTYPES = {
 }
 _FORMAT_OF_SUFFIX = {".wav": "WAV", ".flac": "FLAC"}
 _DEFAULT_SUBTYPE = {"WAV": "FLOAT", "FLAC": "PCM_24"}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Unpublished:
+    """A complete, checked file under a hidden name; who has it owns ``fd`` and ``temp``."""
+
+    fd: int
+    temp: Path
+    path: Path
+    overwrite: bool
 
 
 class BlockWriter:
@@ -33,10 +47,12 @@ class BlockWriter:
 
     Use as a context manager. An exception inside the block removes the unfinished file.
     ``frames`` counts what was written; ``clipped`` the samples beyond full scale that an integer
-    subtype had to clip.
+    subtype had to clip. ``publish`` is given the complete file in place of the flush to the disk
+    and the rename, which it then owes.
 
     Raises OutputExistsError when the path is there and ``overwrite`` is False, InputError for a
-    wrong argument or block, AudioFileError when the file cannot be written.
+    wrong argument or block, AudioFileError when the file cannot be written (SpaceError when there
+    is no room for it).
     """
 
     def __init__(
@@ -49,12 +65,14 @@ class BlockWriter:
         *,
         overwrite: bool = False,
         expected_frames: int | None = None,
+        publish: Callable[[Unpublished], None] | None = None,
     ) -> None:
         self.path = Path(path)
         self.sample_rate = sample_rate
         self.channels = channels
         self.format, self.subtype = _choose_format(self.path, format, subtype)
         self.overwrite = overwrite
+        self._publish = publish
         self.frames = 0
         self.clipped = 0
         self._bytes_per_frame = channels * _SUBTYPES[self.format][self.subtype]
@@ -78,11 +96,12 @@ class BlockWriter:
                 closefd=False,
             )
         except (soundfile.SoundFileError, OSError, ValueError, TypeError, OverflowError) as error:
+            failure = self._failed(
+                error,
+                f"as {self.format} {self.subtype}, {self.channels} channels, {self.sample_rate} Hz",
+            )
             self._discard()
-            raise AudioFileError(
-                f"{printable(self.path)}: cannot be written as {self.format} {self.subtype}, "
-                f"{self.channels} channels, {self.sample_rate} Hz: {reason(error)}"
-            ) from error
+            raise failure from error
         return self
 
     def write(self, x_ct: np.ndarray) -> None:
@@ -98,10 +117,7 @@ class BlockWriter:
                 piece_tc = block_ct[:, start : start + _PIECE_FRAMES].T
                 self._file.write(_quantised(piece_tc, self.subtype))
         except (soundfile.SoundFileError, OSError, AssertionError) as error:
-            raise AudioFileError(
-                f"{printable(self.path)}: cannot be written after {self.frames} frames: "
-                f"{reason(error)}"
-            ) from error
+            raise self._failed(error, f"after {self.frames} frames") from error
         self.frames += block_ct.shape[1]
 
     def __exit__(
@@ -114,25 +130,39 @@ class BlockWriter:
             self._discard()
             return
         try:
-            self._publish()
+            self._finish()
         except (soundfile.SoundFileError, OSError) as failure:
-            raise AudioFileError(
-                f"{printable(self.path)}: cannot be written: {reason(failure)}"
-            ) from failure
+            raise self._failed(failure, "to its end") from failure
         finally:
             self._discard()
 
-    def _publish(self) -> None:
+    def _finish(self) -> None:
         assert self._file is not None
         assert self._temp is not None
         self._file.close()
         _reset_peak_time(self._fd, self.format)
         self._check_written()
+        if self._publish is not None:
+            complete = Unpublished(self._fd, self._temp, self.path, self.overwrite)
+            self._fd, self._temp = -1, None
+            self._publish(complete)
+            return
         os.fsync(self._fd)
         self._refuse_existing()
         os.replace(self._temp, self.path)
         self._temp = None
         _sync_folder(self.path.parent)
+
+    def _failed(self, error: BaseException, what: str) -> AudioFileError:
+        """The error to raise; libsndfile does not say which, so a full disk is asked again."""
+        number = getattr(error, "errno", None)
+        if number is None and self._fd >= 0:
+            try:
+                os.pwrite(self._fd, bytes(65536), os.fstat(self._fd).st_size)
+            except OSError as again:
+                number, error = again.errno, again
+        kind = SpaceError if number in _FULL else WriteError
+        return kind(f"{printable(self.path)}: cannot be written {what}: {reason(error)}")
 
     def _check_written(self) -> None:
         name = printable(self.path)
