@@ -26,7 +26,7 @@ from fxfast.graph import ModelGraph
 from fxfast.native import engine
 from fxfast.pairs.make_pairs import make_pairs
 from fxfast.pairs.pair_set import load_pairs
-from fxfast.rendering import FileReport, LibraryReport, render_library
+from fxfast.rendering import FileReport, LibraryReport, Processing, render_library
 from fxfast.report.compare import Comparison, Options, compare
 from fxfast.report.measure import machine
 from fxfast.training import Observer, TrainConfig, TrainResult, train
@@ -117,7 +117,12 @@ def render(
     graph = exchange.load(out_dir / "run")
     source, target = out_dir / "library", out_dir / "wet"
     report = render_library(
-        graph, [source], target, resample=True, on_plan=on_plan, on_file=on_file
+        graph,
+        [source],
+        target,
+        processing=Processing(resample=True),
+        on_plan=on_plan,
+        on_file=on_file,
     )
     _check_library(report)
     return report

@@ -20,7 +20,7 @@ from fxfast.errors import (
     RateError,
     RunError,
 )
-from fxfast.rendering import render_file
+from fxfast.rendering import Processing, render_file
 from fxfast.rendering.output_format import output_subtype, output_suffix
 
 
@@ -96,7 +96,9 @@ def test_any_block_size_writes_the_same_bytes(tmp_path: Path, rate: int, grid: i
     for block_frames in (1 << 14, 7, 64, 1000, 8999, 1 << 30):
         out = tmp_path / f"{block_frames}.wav"
         player = FakePlayer(0.5, 0.25, grid_samples=grid)
-        render_file(player, source, out, resample=True, block_frames=block_frames)
+        render_file(
+            player, source, out, processing=Processing(resample=True), block_frames=block_frames
+        )
         outputs.append(out.read_bytes())
     assert len(set(outputs)) == 1
 
@@ -144,7 +146,7 @@ def test_another_rate_is_refused_with_both_rates(tmp_path: Path) -> None:
 def test_rates_out_of_range_are_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "a.wav", noise(1, 100), 2_000_000)
     with pytest.raises(RateError, match="expected at most 1000000 Hz to resample"):
-        render_file(FakePlayer(), source, tmp_path / "o.wav", resample=True)
+        render_file(FakePlayer(), source, tmp_path / "o.wav", processing=Processing(resample=True))
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 44_101, 96_000, 192_000])
@@ -154,7 +156,7 @@ def test_resampling_keeps_length_and_adds_no_delay(tmp_path: Path, rate: int, fr
     x_ct = np.concatenate([tone(frames, rate), -tone(frames, rate)])
     window = np.sin(np.pi * np.arange(frames) / frames) ** 2
     source = write(tmp_path / "a.wav", (x_ct * window).astype(np.float32), rate)
-    render_file(FakePlayer(), source, tmp_path / "o.wav", resample=True)
+    render_file(FakePlayer(), source, tmp_path / "o.wav", processing=Processing(resample=True))
     y_ct, out_rate = read_audio(tmp_path / "o.wav")
     assert (y_ct.shape, out_rate) == ((2, frames), rate)
     if frames > 1000:
@@ -164,7 +166,9 @@ def test_resampling_keeps_length_and_adds_no_delay(tmp_path: Path, rate: int, fr
 def test_resampling_settles_on_silence_before_the_file(tmp_path: Path) -> None:
     """A model with an offset plays it from the first to the last sample, without an edge."""
     source = write(tmp_path / "a.wav", np.zeros((1, 3000), np.float32), 44_100)
-    render_file(FakePlayer(offset=0.25), source, tmp_path / "o.wav", resample=True)
+    render_file(
+        FakePlayer(offset=0.25), source, tmp_path / "o.wav", processing=Processing(resample=True)
+    )
     y_ct, _ = read_audio(tmp_path / "o.wav")
     assert np.abs(y_ct - 0.25).max() < 1e-5
 
@@ -284,7 +288,7 @@ def sparse_wav(path: Path, frames: int, channels: int = 1, rate: int = MODEL_RAT
 def peak_bytes(source: Path, out: Path, resample: bool) -> int:
     tracemalloc.start()
     try:
-        render_file(FakePlayer(), source, out, resample=resample)
+        render_file(FakePlayer(), source, out, processing=Processing(resample=resample))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

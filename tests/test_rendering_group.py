@@ -13,7 +13,7 @@ from test_recurrent import ISAS, dense, node_of, noise, torch_net
 from fxfast import ModelGraph, Player
 from fxfast.errors import InputError
 from fxfast.graph import Sequential
-from fxfast.rendering import render_file, render_library
+from fxfast.rendering import Processing, render_file, render_library
 
 RATE = 8000
 
@@ -66,10 +66,23 @@ def test_neither_groups_nor_jobs_change_a_byte(folder: Path, tmp_path: Path) -> 
     alone = tmp_path / "alone"
     alone.mkdir()
     for path in folder.iterdir():
-        render_file(player._player, path, alone / path.name, resample=True, block_frames=1000)
+        render_file(
+            player._player,
+            path,
+            alone / path.name,
+            processing=Processing(resample=True),
+            block_frames=1000,
+        )
     for jobs in (1, 3, 40):
         out = tmp_path / f"jobs-{jobs}"
-        report = render_library(player, [folder], out, jobs=jobs, resample=True, block_frames=1000)
+        report = render_library(
+            player,
+            [folder],
+            out,
+            jobs=jobs,
+            processing=Processing(resample=True),
+            block_frames=1000,
+        )
         assert report.count("rendered") == 20
         assert contents(out) == contents(alone)
     assert max(player.sizes) > 8
@@ -78,7 +91,7 @@ def test_neither_groups_nor_jobs_change_a_byte(folder: Path, tmp_path: Path) -> 
 def test_a_bad_file_leaves_its_neighbours_alone(folder: Path, tmp_path: Path) -> None:
     player = Player(recurrent_graph(), threads=1)
     good = tmp_path / "good"
-    render_library(player, [folder], good, jobs=1, resample=True)
+    render_library(player, [folder], good, jobs=1, processing=Processing(resample=True))
     x = 0.4 * noise(3000)
     x[2000] = np.nan
     soundfile.write(folder / "nan.wav", x, RATE, subtype="FLOAT")
@@ -87,7 +100,7 @@ def test_a_bad_file_leaves_its_neighbours_alone(folder: Path, tmp_path: Path) ->
         out = tmp_path / type(other).__name__
         if other is not player:
             soundfile.write(folder / "refused.wav", x[:1234], RATE)
-        report = render_library(other, [folder], out, jobs=2, resample=True)
+        report = render_library(other, [folder], out, jobs=2, processing=Processing(resample=True))
         names = {Path(file.input).name for file in report.failed} - {"refused.wav"}
         assert names == {"nan.wav", "text.wav"}
         assert len(report.failed) == len(names) + (other is not player)

@@ -18,7 +18,7 @@ from fake_player import MODEL_RATE, FakePlayer, one_layer_graph
 
 from fxfast.audio.files import probe, read_audio
 from fxfast.errors import InputError
-from fxfast.rendering import FileReport, LibraryReport, render_library
+from fxfast.rendering import FileReport, LibraryReport, Processing, render_library
 from fxfast.rendering.leftovers import remove_leftovers
 from fxfast.rendering.plan import plan_library
 
@@ -195,7 +195,9 @@ def test_jobs_and_blocks_do_not_change_a_bit(tree: Path, tmp_path: Path) -> None
         out = tmp_path / str(number)
         player = FakePlayer(0.5, 0.25)
         settings: dict[str, Any] = {"jobs": jobs, "block_frames": block_frames}
-        report = render_library(player, [tree], out, resample=True, **settings)
+        report = render_library(
+            player, [tree], out, processing=Processing(resample=True), **settings
+        )
         assert not report.failed
         results.append(contents(out))
     assert results[0] == results[1] == results[2]

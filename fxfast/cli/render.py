@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fxfast.cli.model_options import add_model, load_model
 from fxfast.cli.progress import file_bar
+from fxfast.cli.render_options import add_processing, processing_of
 from fxfast.errors import FxfastError
 
 if TYPE_CHECKING:
@@ -32,11 +33,7 @@ def add_parser(subparsers: Any) -> None:
     add_model(parser)
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="file, folder or glob")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of the output")
-    parser.add_argument(
-        "--resample",
-        action="store_true",
-        help="convert files of another rate to the model's rate and back (default: refuse them)",
-    )
+    add_processing(parser)
     parser.add_argument(
         "--format",
         choices=_FORMATS,
@@ -90,7 +87,7 @@ def _render(args: argparse.Namespace) -> LibraryReport:
             jobs=args.jobs,
             dry_run=args.dry_run,
             overwrite=args.overwrite,
-            resample=args.resample,
+            processing=processing_of(args),
             format=args.format,
             subtype=args.subtype,
             isa=args.isa,

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from fxfast.rendering.processing import Processing
 from fxfast.rendering.render_file import RenderedFile, render_file
 from fxfast.rendering.render_library import FileReport, LibraryReport, render_library
 
-__all__ = ["FileReport", "LibraryReport", "RenderedFile", "render_file", "render_library"]
+__all__ = [
+    "FileReport",
+    "LibraryReport",
+    "Processing",
+    "RenderedFile",
+    "render_file",
+    "render_library",
+]

@@ -9,49 +9,51 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import gcd
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from fxfast.audio.files import AudioInfo, BlockWriter, probe, read_blocks
 from fxfast.audio.paths import AnyPath, printable
-from fxfast.audio.resample import Resampler
-from fxfast.errors import AudioFileError, InputError, OutputExistsError, RateError, RunError
-from fxfast.graph import MAX_SAMPLE_RATE, ModelGraph
+from fxfast.errors import (
+    AudioFileError,
+    ChannelsError,
+    InputError,
+    NonfiniteError,
+    OutputExistsError,
+    RateError,
+    RunError,
+)
+from fxfast.graph import MAX_SAMPLE_RATE
+from fxfast.rendering.channels import ChannelPolicy
+from fxfast.rendering.level import Levels, levelled_blocks
 from fxfast.rendering.output_format import check_choice, output_subtype
+from fxfast.rendering.pipeline import BlockStream, FileShape, StreamPlayer, rendered_blocks
+from fxfast.rendering.processing import MAX_CHANNELS, Processing
+
+__all__ = [
+    "BLOCK_FRAMES",
+    "BlockStream",
+    "RenderedFile",
+    "StreamPlayer",
+    "check_input",
+    "render_file",
+]
 
 BLOCK_FRAMES = 16384
-# One block in float32 stays within 2 MiB whatever the number of channels.
-_BLOCK_SAMPLES = 1 << 19
-# Silence around a file that is resampled, counted at the lower rate: longer than the filters.
-_MARGIN_FRAMES = 512
-
-
-class BlockStream(Protocol):
-    """What rendering needs of a stream: ``fxfast.player.Stream`` has it."""
-
-    def process(self, block: np.ndarray) -> np.ndarray: ...
-
-    def flush(self) -> np.ndarray: ...
-
-
-class StreamPlayer(Protocol):
-    """What rendering needs of a player: ``fxfast.player.Player`` has it."""
-
-    @property
-    def graph(self) -> ModelGraph: ...
-
-    @property
-    def grid_samples(self) -> int: ...
-
-    def stream(self, channels: int = 1) -> BlockStream: ...
+# One block in float32 stays within 1 MiB whatever the number of channels.
+_BLOCK_SAMPLES = 1 << 18
 
 
 @dataclass(frozen=True)
 class RenderedFile:
-    """What was written. ``clipped`` counts samples that an integer format cut at full scale."""
+    """What was written.
+
+    ``clipped`` counts samples that an integer format cut at full scale, ``zeroed`` those of the
+    input that were NaN or infinite. ``peak_dbfs`` is that of the output before it was clipped,
+    None of silence. ``loudness_lufs`` was measured before ``gain_db`` was applied, None unless a
+    loudness was asked for.
+    """
 
     input: Path
     output: Path
@@ -60,6 +62,10 @@ class RenderedFile:
     frames: int
     subtype: str
     clipped: int
+    zeroed: int = 0
+    peak_dbfs: float | None = None
+    gain_db: float = 0.0
+    loudness_lufs: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -71,7 +77,7 @@ def render_file(
     in_path: AnyPath,
     out_path: AnyPath,
     *,
-    resample: bool = False,
+    processing: Processing | None = None,
     format: str = "keep",
     subtype: str = "keep",
     overwrite: bool = False,
@@ -81,28 +87,34 @@ def render_file(
     """Render ``in_path`` to ``out_path``, whose suffix (.wav or .flac) says the format.
 
     ``format`` is "keep", or the one that the suffix must agree with. ``subtype`` is "keep",
-    "pcm_16", "pcm_24" or "float" (see ``output_format``). With ``resample`` a file of another
-    rate than the model's is converted to it and back. ``stopped`` is asked between blocks.
+    "pcm_16", "pcm_24" or "float" (see ``output_format``). ``processing`` is what happens besides
+    the model (default: nothing). ``stopped`` is asked between blocks.
 
     Raises ``InputError`` for a wrong argument or an output that is the input, ``RateError``,
-    ``AudioFileError`` for a file that cannot be read or written, ``OutputExistsError``, and
-    ``RunError`` when ``stopped`` said so. No error leaves a file behind.
+    ``ChannelsError``, ``AudioFileError`` for a file that cannot be read or written,
+    ``OutputExistsError``, and ``RunError`` when ``stopped`` said so. No error leaves a file behind.
     """
+    processing = processing or Processing()
+    processing.check()
     _check_arguments(Path(in_path), Path(out_path), format, subtype, block_frames)
-    info = check_input(in_path, player.graph.sample_rate, resample)
+    info = check_input(in_path, player.graph.sample_rate, processing)
     _check_output(Path(in_path), Path(out_path), overwrite)
     block_frames = max(1, min(block_frames, _BLOCK_SAMPLES // info.channels))
+    channels = processing.output_channels(info.channels)
     writer = BlockWriter(
         out_path,
         info.sample_rate,
-        info.channels,
+        channels,
         None,
         output_subtype(info.subtype, Path(out_path).suffix, subtype),
         overwrite=overwrite,
         expected_frames=info.frames,
     )
+    source = _Source(info, processing, block_frames)
+    levels = Levels()
     with writer:
-        for block_ct in _rendered_blocks(player, info, block_frames):
+        blocks = _output_blocks(player, source, Path(out_path).parent, levels)
+        for block_ct in blocks:
             if stopped is not None and stopped():
                 raise RunError(f"{printable(out_path)}: stopped before it was complete")
             writer.write(block_ct)
@@ -115,23 +127,33 @@ def render_file(
         Path(in_path),
         Path(out_path),
         info.sample_rate,
-        info.channels,
+        channels,
         info.frames,
         writer.subtype,
         writer.clipped,
+        source.zeroed,
+        levels.peak_dbfs,
+        levels.gain_db,
+        levels.loudness_lufs,
     )
 
 
-def check_input(in_path: AnyPath, model_rate: int, resample: bool) -> AudioInfo:
+def check_input(
+    in_path: AnyPath, model_rate: int, processing: Processing | None = None
+) -> AudioInfo:
     """Open a file and check that a model of ``model_rate`` Hz can render it.
 
-    Raises ``AudioFileError`` when it cannot be read, ``RateError`` when its rate differs from
-    the model's and ``resample`` is off, or is out of the range that can be resampled.
+    Raises ``AudioFileError`` when it cannot be read, ``ChannelsError`` when it has more channels
+    than are rendered or than the policy knows, ``RateError`` when its rate differs from the model's
+    and neither resampling nor the difference was asked for, or is out of the range that can be
+    resampled.
     """
+    processing = processing or Processing()
     info = probe(in_path)
-    if info.sample_rate == model_rate:
+    _check_channels(info, processing)
+    if info.sample_rate == model_rate or processing.ignore_rate:
         return info
-    if not resample:
+    if not processing.resample:
         raise RateError(
             f"{printable(in_path)}: expected the model's sample rate of {model_rate} Hz, "
             f"got {info.sample_rate} Hz (resampling was not asked for)"
@@ -142,6 +164,65 @@ def check_input(in_path: AnyPath, model_rate: int, resample: bool) -> AudioInfo:
             f"to the model's {model_rate} Hz, got {info.sample_rate} Hz"
         )
     return info
+
+
+def _check_channels(info: AudioInfo, processing: Processing) -> None:
+    limit = 2 if processing.channels == "mid-side" else MAX_CHANNELS
+    if info.channels > limit:
+        what = " for mid-side" if limit == 2 else ""
+        raise ChannelsError(
+            f"{printable(info.path)}: expected at most {limit} channels{what}, got {info.channels}"
+        )
+
+
+class _Source:
+    """The blocks of the input; counts the samples that were no numbers and became 0."""
+
+    def __init__(self, info: AudioInfo, processing: Processing, block_frames: int) -> None:
+        self.info, self.processing, self.block_frames = info, processing, block_frames
+        self.zeroed = 0
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        zero = self.processing.nonfinite == "zero"
+        for block_ct in read_blocks(self.info.path, self.block_frames, allow_nonfinite=zero):
+            yield self._without_nonfinite(block_ct) if zero else block_ct
+
+    def _without_nonfinite(self, block_ct: np.ndarray) -> np.ndarray:
+        finite_ct = np.isfinite(block_ct)
+        bad = block_ct.size - int(np.count_nonzero(finite_ct))
+        if bad == 0:
+            return block_ct
+        self.zeroed += bad
+        return np.where(finite_ct, block_ct, np.float32(0.0))
+
+
+def _output_blocks(
+    player: StreamPlayer, source: _Source, folder: Path, levels: Levels
+) -> Iterator[np.ndarray]:
+    """Blocks (C, n) of the output, together as long as the file."""
+    info, processing = source.info, source.processing
+    # A rate that is not looked at is the model's.
+    rate = player.graph.sample_rate if processing.ignore_rate else info.sample_rate
+    shape = FileShape(rate, info.channels, info.frames)
+    policy = ChannelPolicy(processing.channels, info.channels)
+    rendered = rendered_blocks(player, source.blocks(), shape, policy, source.block_frames)
+    finite = _refuse_nonfinite(rendered, info)
+    return levelled_blocks(finite, processing, info.sample_rate, folder, levels)
+
+
+def _refuse_nonfinite(source: Iterator[np.ndarray], info: AudioInfo) -> Iterator[np.ndarray]:
+    """The output of a model can pass the range of float32 where its input is huge."""
+    frames = 0
+    for block_ct in source:
+        finite_t = np.isfinite(block_ct).all(axis=0)
+        if not finite_t.all():
+            frame = frames + int(np.argmin(finite_t))
+            raise NonfiniteError(
+                f"{printable(info.path)}: expected finite samples from the model, "
+                f"got NaN or infinity at frame {frame}"
+            )
+        frames += block_ct.shape[1]
+        yield block_ct
 
 
 def _check_arguments(
@@ -173,106 +254,3 @@ def _check_output(in_path: Path, out_path: Path, overwrite: bool) -> None:
         raise OutputExistsError(
             f"{printable(out_path)}: expected no file there, it exists (overwrite not asked)"
         )
-
-
-def _rendered_blocks(
-    player: StreamPlayer, info: AudioInfo, block_frames: int
-) -> Iterator[np.ndarray]:
-    """Blocks (C, n) of the output, together as long as the file."""
-    source = read_blocks(info.path, block_frames)
-    if info.sample_rate == player.graph.sample_rate:
-        return _streamed(_GridStream(player, info.channels), source)
-    return _resampled(player, source, info, block_frames)
-
-
-def _streamed(stream: _GridStream, source: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    for block_ct in source:
-        yield stream.process(block_ct)
-    yield stream.flush()
-
-
-class _GridStream:
-    """A stream that takes blocks of any length and gives whole grids of the player's."""
-
-    def __init__(self, player: StreamPlayer, channels: int) -> None:
-        self._stream, self._channels = player.stream(channels), channels
-        self._grid = player.grid_samples
-        self._waiting_ct = np.zeros((channels, 0), np.float32)
-
-    def process(self, block: np.ndarray) -> np.ndarray:
-        block_ct = block.reshape(self._channels, -1)
-        if self._waiting_ct.shape[1]:
-            block_ct = np.concatenate([self._waiting_ct, block_ct], axis=1)
-        ready = block_ct.shape[1] // self._grid * self._grid
-        self._waiting_ct = block_ct[:, ready:].copy()
-        return _process(self._stream, block_ct[:, :ready], self._channels)
-
-    def flush(self) -> np.ndarray:
-        rest_ct = _process(self._stream, self._waiting_ct, self._channels)
-        after_ct = np.asarray(self._stream.flush()).reshape(self._channels, -1)
-        return np.concatenate([rest_ct, after_ct], axis=1)
-
-
-def _process(stream: BlockStream, block_ct: np.ndarray, channels: int) -> np.ndarray:
-    if channels == 1:
-        return stream.process(block_ct[0])[np.newaxis]
-    return stream.process(block_ct)
-
-
-def _resampled(
-    player: StreamPlayer, source: Iterator[np.ndarray], info: AudioInfo, block_frames: int
-) -> Iterator[np.ndarray]:
-    """To the model's rate, through the model, and back.
-
-    Silence goes before and after the file, so that the filters of both conversions see the
-    model's answer to silence there and not an edge; it is cut off again. Its length is whole
-    in both rates: the grids of samples stay aligned, without any delay.
-    """
-    model_rate, channels = player.graph.sample_rate, info.channels
-    stream = _GridStream(player, channels)
-    to_model = Resampler(info.sample_rate, model_rate, channels)
-    from_model = Resampler(model_rate, info.sample_rate, channels)
-    margin = _margin_frames(info.sample_rate, model_rate)
-
-    def forward(block_ct: np.ndarray, last: bool) -> np.ndarray:
-        model_ct = to_model.process(block_ct, last)
-        parts = [
-            stream.process(model_ct[:, start : start + block_frames])
-            for start in range(0, model_ct.shape[1], block_frames)
-        ]
-        if last:
-            parts.append(stream.flush())
-        parts.append(np.zeros((channels, 0), np.float32))
-        return from_model.process(np.concatenate(parts, axis=1), last)
-
-    skip, owed = margin, info.frames
-    for block_ct, last in _with_margins(source, margin, channels, block_frames):
-        out_ct = forward(block_ct, last)
-        cut = min(skip, out_ct.shape[1])
-        skip -= cut
-        out_ct = out_ct[:, cut : cut + owed]
-        owed -= out_ct.shape[1]
-        yield out_ct
-
-
-def _margin_frames(file_rate: int, model_rate: int) -> int:
-    """Frames at the file's rate that are a whole number of frames at both rates."""
-    period = file_rate // gcd(file_rate, model_rate)
-    wanted = -(-_MARGIN_FRAMES * file_rate // min(file_rate, model_rate))
-    return period * -(-wanted // period)
-
-
-def _with_margins(
-    source: Iterator[np.ndarray], margin: int, channels: int, block_frames: int
-) -> Iterator[tuple[np.ndarray, bool]]:
-    def silence() -> Iterator[np.ndarray]:
-        for start in range(0, margin, block_frames):
-            yield np.zeros((channels, min(block_frames, margin - start)), np.float32)
-
-    for block_ct in silence():
-        yield block_ct, False
-    for block_ct in source:
-        yield block_ct, False
-    for block_ct in silence():
-        yield block_ct, False
-    yield np.zeros((channels, 0), np.float32), True

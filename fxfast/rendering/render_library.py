@@ -23,6 +23,7 @@ from fxfast.rendering.group import GROUP_FILES, Group, GroupPlayer
 from fxfast.rendering.leftovers import remove_leftovers
 from fxfast.rendering.output_format import check_choice
 from fxfast.rendering.plan import PlannedFile, plan_library
+from fxfast.rendering.processing import Processing
 from fxfast.rendering.render_file import BLOCK_FRAMES, StreamPlayer, check_input, render_file
 
 
@@ -99,7 +100,7 @@ def render_library(
     jobs: int | None = None,
     dry_run: bool = False,
     overwrite: bool = False,
-    resample: bool = False,
+    processing: Processing | None = None,
     format: str = "keep",
     subtype: str = "keep",
     isa: str | None = None,
@@ -118,6 +119,7 @@ def render_library(
     work is done. What is wrong with one file is in its report.
     """
     check_choice(format, subtype)
+    (processing or Processing()).check()
     if jobs is not None and (type(jobs) is not int or jobs < 1):
         raise InputError(f"jobs: expected an integer of at least 1, got {jobs!r}")
     if type(block_frames) is not int or block_frames < 1:
@@ -130,7 +132,7 @@ def render_library(
     jobs = threads = jobs or _cpu_cores()
     if dry_run:
         rate = (model if isinstance(model, ModelGraph) else model.graph).sample_rate
-        work = partial(_check_one, model_rate=rate, overwrite=overwrite, resample=resample)
+        work = partial(_check_one, model_rate=rate, overwrite=overwrite, processing=processing)
     else:
         remove_leftovers({file.output.parent for file in plan})
         player = _player_of(model, isa)
@@ -141,7 +143,7 @@ def render_library(
             group or player,
             stopped=stop.is_set,
             overwrite=overwrite,
-            resample=resample,
+            processing=processing,
             subtype=subtype,
             block_frames=block_frames,
         )
@@ -224,10 +226,10 @@ def _render_one(player: StreamPlayer | Group, file: PlannedFile, **settings: Any
 
 
 def _check_one(
-    file: PlannedFile, *, model_rate: int, overwrite: bool, resample: bool
+    file: PlannedFile, *, model_rate: int, overwrite: bool, processing: Processing | None
 ) -> FileReport:
     started = time.perf_counter()
-    info = check_input(file.input, model_rate, resample)
+    info = check_input(file.input, model_rate, processing)
     if not overwrite and os.path.lexists(file.output):
         raise OutputExistsError(
             f"{printable(file.output)}: expected no file there, it exists (overwrite not asked)"

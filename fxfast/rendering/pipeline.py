@@ -1,0 +1,166 @@
+"""Blocks of a file through rate conversion, channels and model, with flat memory.
+
+Every step gives the same samples however the file is cut into blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import gcd
+from typing import Protocol
+
+import numpy as np
+
+from fxfast.audio.resample import Resampler
+from fxfast.graph import ModelGraph
+from fxfast.rendering.channels import ChannelPolicy
+
+# Silence around a file that is resampled, counted at the lower rate: longer than the filters.
+_MARGIN_FRAMES = 512
+
+
+class BlockStream(Protocol):
+    """What rendering needs of a stream: ``fxfast.player.Stream`` has it."""
+
+    def process(self, block: np.ndarray) -> np.ndarray: ...
+
+    def flush(self) -> np.ndarray: ...
+
+
+class StreamPlayer(Protocol):
+    """What rendering needs of a player: ``fxfast.player.Player`` has it."""
+
+    @property
+    def graph(self) -> ModelGraph: ...
+
+    @property
+    def grid_samples(self) -> int: ...
+
+    def stream(self, channels: int = 1) -> BlockStream: ...
+
+
+@dataclass(frozen=True)
+class FileShape:
+    """What the blocks of a file are: ``channels`` rows of ``frames`` samples at ``sample_rate``."""
+
+    sample_rate: int
+    channels: int
+    frames: int
+
+
+def rendered_blocks(
+    player: StreamPlayer,
+    source: Iterator[np.ndarray],
+    shape: FileShape,
+    policy: ChannelPolicy,
+    block_frames: int,
+) -> Iterator[np.ndarray]:
+    """The file as the model plays it, as blocks (C, n), together as long as ``source``.
+
+    A file of another rate than the model's goes to that rate and back.
+    """
+    inputs = (policy.before(block_ct) for block_ct in source)
+    channels = policy.model_channels
+    if shape.sample_rate == player.graph.sample_rate:
+        outputs = _streamed(GridStream(player, channels), inputs)
+    else:
+        outputs = _resampled(player, inputs, shape, channels, block_frames)
+    return (policy.after(block_ct) for block_ct in outputs)
+
+
+class GridStream:
+    """A stream that takes blocks of any length and gives whole grids of the player's."""
+
+    def __init__(self, player: StreamPlayer, channels: int) -> None:
+        self._stream, self._channels = player.stream(channels), channels
+        self._grid = player.grid_samples
+        self._waiting_ct = np.zeros((channels, 0), np.float32)
+
+    def process(self, block: np.ndarray) -> np.ndarray:
+        block_ct = block.reshape(self._channels, -1)
+        if self._waiting_ct.shape[1]:
+            block_ct = np.concatenate([self._waiting_ct, block_ct], axis=1)
+        ready = block_ct.shape[1] // self._grid * self._grid
+        self._waiting_ct = block_ct[:, ready:].copy()
+        return _process(self._stream, block_ct[:, :ready], self._channels)
+
+    def flush(self) -> np.ndarray:
+        rest_ct = _process(self._stream, self._waiting_ct, self._channels)
+        after_ct = np.asarray(self._stream.flush()).reshape(self._channels, -1)
+        return np.concatenate([rest_ct, after_ct], axis=1)
+
+
+def _process(stream: BlockStream, block_ct: np.ndarray, channels: int) -> np.ndarray:
+    if channels == 1:
+        return stream.process(block_ct[0])[np.newaxis]
+    return stream.process(np.ascontiguousarray(block_ct))
+
+
+def _streamed(stream: GridStream, source: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    for block_ct in source:
+        yield stream.process(block_ct)
+    yield stream.flush()
+
+
+def _resampled(
+    player: StreamPlayer,
+    source: Iterator[np.ndarray],
+    shape: FileShape,
+    channels: int,
+    block_frames: int,
+) -> Iterator[np.ndarray]:
+    """To the model's rate, through the model, and back.
+
+    Silence goes before and after the file, so that the filters of both conversions see the
+    model's answer to silence there and not an edge; it is cut off again. Its length is whole
+    in both rates: the grids of samples stay aligned, without any delay.
+    """
+    model_rate = player.graph.sample_rate
+    stream = GridStream(player, channels)
+    to_model = Resampler(shape.sample_rate, model_rate, channels)
+    from_model = Resampler(model_rate, shape.sample_rate, channels)
+    margin = _margin_frames(shape.sample_rate, model_rate)
+
+    def forward(block_ct: np.ndarray, last: bool) -> np.ndarray:
+        model_ct = to_model.process(block_ct, last)
+        parts = [
+            stream.process(model_ct[:, start : start + block_frames])
+            for start in range(0, model_ct.shape[1], block_frames)
+        ]
+        if last:
+            parts.append(stream.flush())
+        parts.append(np.zeros((channels, 0), np.float32))
+        return from_model.process(np.concatenate(parts, axis=1), last)
+
+    skip, owed = margin, shape.frames
+    for block_ct, last in _with_margins(source, margin, channels, block_frames):
+        out_ct = forward(block_ct, last)
+        cut = min(skip, out_ct.shape[1])
+        skip -= cut
+        out_ct = out_ct[:, cut : cut + owed]
+        owed -= out_ct.shape[1]
+        yield out_ct
+
+
+def _margin_frames(file_rate: int, model_rate: int) -> int:
+    """Frames at the file's rate that are a whole number of frames at both rates."""
+    period = file_rate // gcd(file_rate, model_rate)
+    wanted = -(-_MARGIN_FRAMES * file_rate // min(file_rate, model_rate))
+    return period * -(-wanted // period)
+
+
+def _with_margins(
+    source: Iterator[np.ndarray], margin: int, channels: int, block_frames: int
+) -> Iterator[tuple[np.ndarray, bool]]:
+    def silence() -> Iterator[np.ndarray]:
+        for start in range(0, margin, block_frames):
+            yield np.zeros((channels, min(block_frames, margin - start)), np.float32)
+
+    for block_ct in silence():
+        yield block_ct, False
+    for block_ct in source:
+        yield block_ct, False
+    for block_ct in silence():
+        yield block_ct, False
+    yield np.zeros((channels, 0), np.float32), True
