@@ -36,4 +36,8 @@ TOLERANCES = {
     ),
     "windows_and_blocks_float64": Tolerance(1e-12, "the same sums with float64 rounding"),
     "windows_and_engine": Tolerance(5e-6, "float32 sums over up to 1,000 weights in another order"),
+    "k_weighting": Tolerance(1e-12, "the Recommendation prints 14 digits"),
+    "ebu_3341": Tolerance(0.1, "EBU Tech 3341 allows 0.1 LU"),
+    "normalised_level_db": Tolerance(1e-4, "gain and samples in float32, over some gating blocks"),
+    "mean_of_channels": Tolerance(1e-7, "one rounding to float32 of values below 1"),
 }

@@ -137,6 +137,8 @@ def peak_of(block_ct: np.ndarray) -> float:
 
 
 def _write_all(spool: IO[bytes], block_ct: np.ndarray) -> None:
+    if block_ct.size == 0:  # which memoryview does not cast
+        return
     data = memoryview(np.ascontiguousarray(block_ct.T).data).cast("B")
     while data:
         data = data[spool.write(data) :]
