@@ -15,6 +15,7 @@ import numpy as np
 
 from fxfast.audio.files import AudioInfo, BlockWriter, probe, read_blocks
 from fxfast.audio.paths import AnyPath, printable
+from fxfast.audio.writer import Unpublished
 from fxfast.errors import (
     AudioFileError,
     ChannelsError,
@@ -83,12 +84,14 @@ def render_file(
     overwrite: bool = False,
     block_frames: int = BLOCK_FRAMES,
     stopped: Callable[[], bool] | None = None,
+    publish: Callable[[Unpublished], None] | None = None,
 ) -> RenderedFile:
     """Render ``in_path`` to ``out_path``, whose suffix (.wav or .flac) says the format.
 
     ``format`` is "keep", or the one that the suffix must agree with. ``subtype`` is "keep",
     "pcm_16", "pcm_24" or "float" (see ``output_format``). ``processing`` is what happens besides
-    the model (default: nothing). ``stopped`` is asked between blocks.
+    the model (default: nothing). ``stopped`` is asked between blocks. ``publish`` gets the complete
+    file without its name, as ``BlockWriter`` hands it over.
 
     Raises ``InputError`` for a wrong argument or an output that is the input, ``RateError``,
     ``ChannelsError``, ``AudioFileError`` for a file that cannot be read or written,
@@ -109,6 +112,7 @@ def render_file(
         output_subtype(info.subtype, Path(out_path).suffix, subtype),
         overwrite=overwrite,
         expected_frames=info.frames,
+        publish=publish,
     )
     source = _Source(info, processing, block_frames)
     levels = Levels()
