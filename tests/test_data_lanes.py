@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampler_data import ISAS, ramps
 from sampler_oracle import LaneChunk, LaneOracle
-from test_data_sampler import ISAS, ramps
 from torch.utils.data import DataLoader
 
 from fxfast.data import LaneBatch, Lanes, Split, from_arrays
@@ -173,6 +173,37 @@ def test_hidden_states_follow_their_lanes_to_other_ranks() -> None:
     with pytest.raises(InputError, match="states: expected those of lanes 0 to 7, got lanes"):
         Lanes(data, **options).hidden(states[:1])
     assert Lanes(data, **options).hidden([Lanes(data, **options).state_dict()]) == ()
+
+
+@settings(max_examples=60)
+@given(
+    lengths=lengths_st, shape=shapes_st, most=st.integers(0, 60), ranks=st.sampled_from([1, 2, 4])
+)
+def test_a_replay_is_what_each_lane_heard_since_its_reset(
+    lengths: list[int], shape: dict[str, Any], most: int, ranks: int
+) -> None:
+    arguments = split_shape({**shape, "lanes": 4})
+    arguments["segment"] = arguments["segment"] or None
+    data = ramps(lengths)
+    for rank in range(ranks):
+        lanes = Lanes(data, **arguments, rank=rank, world_size=ranks)
+        heard: list[list[float]] = [[] for _ in range(4 // ranks)]
+        resets = [chunks_of(batch) for batch in lanes]
+        lanes.set_epoch(0)
+        for k, batch in enumerate(lanes):
+            for row, (_, file, _, valid, reset, warm) in enumerate(chunks_of(batch)):
+                if reset:
+                    heard[row] = batch.warm_x[row, 0].tolist()[arguments["warmup"] - warm :]
+                heard[row] += batch.x[row, 0, :valid].tolist() if file >= 0 else []
+            replay = lanes.replay(most)
+            for row, past in enumerate(heard):
+                _, _, _, valid, reset, _ = (*resets, resets[k])[k + 1][row]
+                goes_on = k + 1 < len(resets) and valid > 0 and not reset
+                count = min(most, len(past)) if goes_on else 0
+                assert int(replay.length[row]) == count
+                assert bool(replay.exact[row]) == (not goes_on or len(past) <= most)
+                expected = [0.0] * (most - count) + past[len(past) - count :]
+                assert replay.x[row, 0].tolist() == expected
 
 
 def test_file_and_start_are_those_of_the_whole_file() -> None:

@@ -99,6 +99,25 @@ def test_lanes_carry_their_state_and_reset_alone() -> None:
         feed._state = None
 
 
+def test_a_feed_without_the_hidden_state_hears_the_past_again() -> None:
+    model = recurrent_model("lstm")
+    config = for_model(LANES, model.receptive_field, True)
+    data = from_pairs([make_pair(900), make_pair(700, 1, "b")])
+    feed, other = (make_feed(config, data, model, torch.device("cpu")) for _ in range(2))
+    batches = feed.batches()
+    for _ in range(3):
+        next(batches).predict()
+    state = feed.state_dict()
+    other.load_state_dict({**state, "hidden": ()})
+    exact, near = next(batches).predict().detach(), next(other.batches()).predict().detach()
+    silent = make_feed(config, data, model, torch.device("cpu"))
+    assert isinstance(silent, LaneFeed)
+    silent.load_state_dict(state)
+    silent._state = model.initial_state(4)
+    unheard = next(silent.batches()).predict().detach()
+    assert (near - exact).abs().max() < 0.1 * (unheard - exact).abs().max()
+
+
 def begins_of(lanes: Lanes, file: int, start: int) -> int:
     """First sample of the segment that a chunk belongs to."""
     from sampler_oracle import LaneOracle

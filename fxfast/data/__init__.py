@@ -1,7 +1,7 @@
 """From pairs to training batches: datasets, and the samplers that hand them out."""
 
 from fxfast.data.dataset import Data, Piece, from_arrays, from_pairs
-from fxfast.data.lane_sampler import LaneBatch, Lanes
+from fxfast.data.lane_sampler import LaneBatch, Lanes, Replay
 from fxfast.data.pack_file import load, pack
 from fxfast.data.split import Split
 from fxfast.data.window_sampler import Blocks, Windows
@@ -13,6 +13,7 @@ __all__ = [
     "LaneBatch",
     "Lanes",
     "Piece",
+    "Replay",
     "Split",
     "Windows",
     "block_of_windows",

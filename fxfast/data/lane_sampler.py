@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fxfast.data.dataset import Data
+from fxfast.data.dataset import Data, as_float
 from fxfast.data.sampler import RingSampler, checked_integer
 from fxfast.errors import InputError
+from fxfast.native import engine
 
 _SEEDS = 2**64 - 1
 # The rows of info, as in LaneBatches::Column.
@@ -36,6 +37,19 @@ class LaneBatch(NamedTuple):
     start: torch.Tensor
     warm_x: torch.Tensor
     knobs: torch.Tensor
+
+
+class Replay(NamedTuple):
+    """What a net hears to find the state again that it had before the next chunk of every lane.
+
+    Of ``x`` (B, 1, n) the last ``length`` samples of a lane stand before its next chunk, zeros
+    before them; ``length`` (B,) is 0 where it is to be reset or is empty. ``exact`` (B,) says that
+    they reach back to the reset, its warm-up included: then nothing that the net heard is left out.
+    """
+
+    x: torch.Tensor
+    length: torch.Tensor
+    exact: torch.Tensor
 
 
 class Lanes(RingSampler[LaneBatch]):
@@ -131,6 +145,46 @@ class Lanes(RingSampler[LaneBatch]):
         index = where.argmax(dim=1)
         parts = zip(*(state["hidden"] for state in states), strict=True)
         return tuple(torch.cat(part)[index.to(part[0].device)] for part in parts)
+
+    def replay(self, samples: int) -> Replay:
+        """Up to so many samples of dry before the next chunk of every lane, from its reset on: for
+        going on where the hidden state was not saved. Approximate where they do not reach back
+        to the reset, and flagged so."""
+        most = checked_integer("samples", samples, 0)
+        rows = self.settings["lanes"] // self.settings["world_size"]
+        replay = Replay(
+            torch.zeros(rows, 1, most),
+            torch.zeros(rows, dtype=torch.int64),
+            torch.ones(rows, dtype=torch.bool),
+        )
+        order = engine().LaneOrder(self.data.spans[:, 2].tolist(), self.settings)
+        order.set_epoch(self.epoch)
+        for row in range(rows if self.position < order.steps else 0):
+            lane = self.settings["rank"] * rows + row
+            span, start, stop, exact = self._heard(order, lane, most)
+            if stop > start:
+                replay.x[row, 0, most - (stop - start) :] = self._dry(span, start, stop)
+            replay.length[row], replay.exact[row] = stop - start, exact
+        return replay
+
+    def _heard(self, order: Any, lane: int, most: int) -> tuple[int, int, int, bool]:
+        """Span, first sample, last sample and one more, of at most so many that a lane heard since
+        its reset, and whether they are all."""
+        _, span, stop, valid, reset, _ = order.chunk(self.position, lane)
+        if reset or span < 0 or valid == 0:
+            return 0, 0, 0, True
+        for step in range(self.position - 1, -1, -1):
+            _, _, begin, _, reset, warm = order.chunk(step, lane)
+            if reset:
+                return span, max(begin - warm, stop - most), stop, stop - (begin - warm) <= most
+            if stop - begin >= most:
+                break
+        return span, stop - most, stop, False
+
+    def _dry(self, span: int, start: int, stop: int) -> torch.Tensor:
+        file, first, _ = (int(value) for value in self.data.spans[span])
+        dry, _ = self.data.audio.samples_of(file)
+        return torch.from_numpy(as_float(dry[first + start : first + stop]))
 
     def _flags(self) -> int:
         return int(self.settings["stagger"])

@@ -38,6 +38,9 @@ class RingSampler(IterableDataset[Batch]):
     Iterating goes on where the state is, to the end of the epoch, and leaves the state at the
     start of the next. A batch is a tuple of tensors over a buffer of the ring: it stays as it is
     until two more were taken (in a worker of a DataLoader, where it has to travel, it is a copy).
+
+    Workers have copies of the sampler: where a loader makes new ones for every epoch, the original
+    has to be told with ``set_epoch``. Native threads make workers needless.
     """
 
     _mode: int
@@ -75,6 +78,7 @@ class RingSampler(IterableDataset[Batch]):
             self._source, slots, self._options["threads"], self._ahead, (data, knobs, owner)
         )
         self._slot = -1
+        self._offset = 0  # batches from the position to the first of a worker's own
         # A bound method costs less than a look-up in every batch.
         self._take: Callable[[], int] = self._ring.take
 
@@ -153,7 +157,8 @@ class RingSampler(IterableDataset[Batch]):
 
     def _share_of_worker(self, number: int, workers: int) -> Iterator[Batch]:
         """Every ``workers``-th batch, so that a DataLoader puts them together in order."""
-        self._ring.seek(self.epoch, self.position + number, workers)
+        first, self._offset = self.position, number
+        self._ring.seek(self.epoch, first + number, workers)
         while (slot := self._take()) >= 0:
             yield _copied(self._cut(slot))
         self.set_epoch(self.epoch + 1)
@@ -174,13 +179,17 @@ class RingSampler(IterableDataset[Batch]):
 
     @property
     def position(self) -> int:
-        """Batches of the epoch that were handed out."""
-        return int(self._ring.position)
+        """Batches of the epoch that were handed out; in a worker as if it were the first one, so
+        that the state of a worker says where it goes on."""
+        return int(self._ring.position) - self._offset
 
     def set_epoch(self, epoch: int) -> None:
         """Goes to the first batch of an epoch."""
-        self._ring.seek(checked_integer("epoch", epoch, 0), 0)
-        self._slot = -1
+        self._go_to(checked_integer("epoch", epoch, 0), 0)
+
+    def _go_to(self, epoch: int, position: int) -> None:
+        self._ring.seek(epoch, position)
+        self._slot, self._offset = -1, 0
 
     def _state(self) -> SamplerState:
         return SamplerState(
@@ -203,9 +212,7 @@ class RingSampler(IterableDataset[Batch]):
         what differs when it belongs to another sampler or other data."""
         if "state" not in state:
             raise InputError(f"state: expected the entry 'state', got {sorted(state)}")
-        epoch, position = next_batch(state["state"], self._state())
-        self._ring.seek(epoch, position)
-        self._slot = -1
+        self._go_to(*next_batch(state["state"], self._state()))
 
     @property
     def memory_bytes(self) -> int:

@@ -41,8 +41,10 @@ class Windows(_WindowOrdered):
 
     An epoch visits every window exactly once: runs of ``run`` consecutive windows, ``stride``
     samples apart, in random order from a random phase on; with 1 single windows are shuffled.
-    ``replacement`` draws every run anew. What does not fill a batch is dropped, or a ``short``
-    batch, or with "wrap" filled up with windows of the start of the epoch whose mask is 0.
+    With ``replacement`` every run is drawn anew, without an end: an epoch is as many draws as there
+    are windows, so that length, schedules and validations have a measure, and the next epoch goes
+    on with other draws. What does not fill a batch is dropped, or a ``short`` batch, or with "wrap"
+    filled up with windows of the start of the epoch whose mask is 0.
     ``batch_size`` is that of all ranks together; rank r gets the r-th part of each batch.
 
     ``threads`` native threads (0: the caller) fill ``prefetch`` batches ahead, in pinned memory

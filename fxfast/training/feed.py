@@ -182,7 +182,18 @@ class LaneFeed(Feed):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sampler.load_state_dict(state)
         hidden = self.lanes.hidden([state])
-        self._state = tuple(part.to(self.device) for part in hidden) or None
+        self._state = tuple(part.to(self.device) for part in hidden) or self._replayed()
+
+    def _replayed(self) -> State | None:
+        """The state after the samples before the next chunks: near the one that was not saved."""
+        if self.lanes.position == 0:
+            return None
+        replay = self.lanes.replay(self.model.receptive_field - 1)
+        state = self.model.initial_state(len(replay.x))
+        with torch.no_grad():
+            if replay.x.shape[2]:
+                _, state = self.model.forward_from(replay.x.to(self.device), state)
+        return state
 
 
 class NoFeed(Feed):
