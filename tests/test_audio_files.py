@@ -20,7 +20,14 @@ from fxfast.audio.files import (
     read_blocks,
     write_audio,
 )
-from fxfast.errors import AudioFileError, FxfastError, InputError, OutputExistsError
+from fxfast.errors import (
+    AudioFileError,
+    EmptyFileError,
+    FxfastError,
+    InputError,
+    NonfiniteError,
+    OutputExistsError,
+)
 
 RATE = 48000
 
@@ -33,9 +40,8 @@ def noise(channels: int, frames: int, seed: int = 0) -> np.ndarray:
     return rng.uniform(-0.9, 0.9, (channels, frames)).astype(np.float32)
 
 
-def write_blocks(path: Path, blocks: list[np.ndarray], frames_before: int = 0) -> None:
+def write_blocks(path: Path, blocks: list[np.ndarray]) -> None:
     with BlockWriter(path, RATE, 1) as writer:
-        writer.frames = frames_before
         for block in blocks:
             writer.write(block)
 
@@ -142,10 +148,8 @@ def refusal(path: Path) -> str:
         (b"RIFF", "expected an audio file"),
         (b"this is a letter, not a sound" * 99, "expected an audio file"),
         (b"\x89PNG\r\n\x1a\n" + bytes(999), "expected an audio file"),
-        (wav_bytes(b""), "at least 1 frame"),
-        (wav_bytes(bytes(2000), 4000), "promises 4000 bytes of sound, 2000 are there"),
-        (wav_bytes(bytes(2000), 0xFFFFFFFF), "promises 4294967295 bytes"),
-        (wav_bytes(bytes(2000), 0), "promises 0 bytes but 2000 bytes follow"),
+        (wav_bytes(bytes(2000), 4000), "promises 2000 frames, 1000 are there"),
+        (wav_bytes(bytes(2000), 0xFFFFFFFF), "promises 2147483647 frames, 1000 are there"),
         (wav_bytes(bytes(2001)), "not a whole number of frames"),
         (wav_bytes(bytes(2000))[:36], "expected a data chunk"),
         (wav_bytes(bytes(20))[:12] + b"data" + struct.pack("<I", 4) + bytes(4), "fmt chunk before"),
@@ -161,7 +165,7 @@ def test_rf64_that_claims_the_sky_is_refused(tmp_path: Path) -> None:
     plain = wav_bytes(bytes(2000), 0xFFFFFFFF, b"RF64")
     sizes = b"ds64" + struct.pack("<IQQQI", 28, 1 << 62, 1 << 62, 1 << 61, 0)
     (tmp_path / "a.wav").write_bytes(plain[:12] + sizes + plain[12:])
-    assert f"promises {1 << 62} bytes" in refusal(tmp_path / "a.wav")
+    assert f"promises {1 << 61} frames" in refusal(tmp_path / "a.wav")
 
 
 def test_a_wrapped_riff_is_refused(tmp_path: Path) -> None:
@@ -307,7 +311,7 @@ def test_an_existing_output_is_kept(tmp_path: Path) -> None:
 def test_nan_is_never_written(tmp_path: Path, suffix: str, value: float) -> None:
     x_ct = noise(1, 100)
     x_ct[0, 42] = value
-    with pytest.raises(InputError, match="NaN or infinity at frame 142"):
+    with pytest.raises(NonfiniteError, match="NaN or infinity at frame 142"):
         write_blocks(tmp_path / f"a{suffix}", [noise(1, 100), x_ct])
     assert os.listdir(tmp_path) == []
 
@@ -348,20 +352,45 @@ def test_wrong_formats_are_refused(tmp_path: Path) -> None:
         BlockWriter(tmp_path / "a.flac", RATE, 1, "FLAC", "FLOAT")
     with pytest.raises(AudioFileError, match="9 channels"):
         write_audio(tmp_path / "a.flac", noise(9, 10), RATE)
-    with pytest.raises(AudioFileError, match="at least 1 frame"):
-        write_audio(tmp_path / "a.wav", noise(1, 0), RATE)
     with pytest.raises(AudioFileError, match="No such file"):
         write_audio(tmp_path / "none" / "a.wav", noise(1, 10), RATE)
     assert os.listdir(tmp_path) == []
 
 
-def test_more_than_a_wav_can_hold_is_refused_or_rf64(tmp_path: Path) -> None:
-    with pytest.raises(AudioFileError, match="too long for a WAV"):
-        write_blocks(tmp_path / "a.wav", [noise(1, 1000)], frames_before=(1 << 30) - 1100)
-    with BlockWriter(tmp_path / "b.wav", RATE, 1, expected_frames=1 << 31) as writer:
+def test_more_than_a_wav_can_hold_becomes_rf64(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x_ct = noise(1, 1001)
+    monkeypatch.setattr("fxfast.audio.wave_sink.RIFF_LIMIT_BYTES", 3000)
+    write_audio(tmp_path / "a.wav", x_ct, RATE)
+    assert (tmp_path / "a.wav").read_bytes()[:4] == b"RF64"
+    info = probe(tmp_path / "a.wav")
+    assert (info.format, info.frames, info.flags) == ("RF64", 1001, ())
+    assert np.array_equal(read_audio(tmp_path / "a.wav")[0], x_ct)
+    y_tc, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    assert np.array_equal(y_tc, x_ct[0])
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_no_frames_are_a_file_but_no_sound(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_audio(path, noise(2, 0), RATE)
+    info = probe(path)
+    assert (info.frames, info.channels, info.sample_rate) == (0, 2, RATE)
+    assert list(read_blocks(path)) == []
+    if suffix == ".wav":  # libsndfile takes a FLAC file of 0 frames for one of unknown length
+        assert soundfile.info(path).frames == 0
+    with pytest.raises(EmptyFileError, match="at least 1 frame"):
+        read_audio(path)
+
+
+def test_a_promised_length_is_held(tmp_path: Path) -> None:
+    with (
+        pytest.raises(AudioFileError, match="expected 1001 frames to write, got 1000"),
+        BlockWriter(tmp_path / "a.wav", RATE, 1, expected_frames=1001) as writer,
+    ):
         writer.write(noise(1, 1000))
-    assert (tmp_path / "b.wav").read_bytes()[:4] == b"RF64"
-    assert probe(tmp_path / "b.wav").frames == 1000
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])

@@ -142,7 +142,7 @@ def test_json_is_one_document(
     assert document["model"] == model
     assert (document["rendered"], document["failed"]) == (2, 1)
     assert [file["status"] for file in document["files"]] == ["rendered", "failed", "rendered"]
-    assert document["files"][1]["code"] == "E_AUDIO"
+    assert document["files"][1]["code"] == "E_FORMAT"
 
 
 def test_json_of_a_run_that_cannot_start(

@@ -217,9 +217,9 @@ def test_bad_files_do_not_stop_the_others(tree: Path, tmp_path: Path) -> None:
     assert found == {
         "a.wav": ("failed", "E_EXISTS"),
         "b.FLAC": ("rendered", None),
-        "bad.wav": ("failed", "E_AUDIO"),
-        "cut.wav": ("failed", "E_AUDIO"),
-        "gone.wav": ("failed", "E_AUDIO"),
+        "bad.wav": ("failed", "E_FORMAT"),
+        "cut.wav": ("failed", "E_TRUNCATED"),
+        "gone.wav": ("failed", "E_NOTFILE"),
         "rate.wav": ("failed", "E_RATE"),
         "c.ogg": ("failed", "E_AUDIO"),
         "d.aif": ("failed", "E_AUDIO"),
@@ -264,7 +264,7 @@ def test_dry_run_checks_and_writes_nothing(tree: Path, tmp_path: Path) -> None:
     report = render_library(one_layer_graph(1.0), [tree], out, dry_run=True)
     assert not out.exists()
     codes = {Path(f.input).name: (f.status, f.code) for f in report.files}
-    assert codes["bad.wav"] == ("failed", "E_AUDIO")
+    assert codes["bad.wav"] == ("failed", "E_FORMAT")
     assert codes["rate.wav"] == ("failed", "E_RATE")
     assert codes["a.wav"] == ("skipped", None)
     assert report.count("skipped") == 4

@@ -1,0 +1,91 @@
+"""Samples that are plain numbers, to float32 and back; as libsndfile scales them.
+
+Integers of n bits stand for value / 2^(n-1). Float32 holds every 24-bit value, so integers of up
+to 24 bits come back as they were. 32-bit integers and 64-bit floats are rounded to the nearest.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fxfast.audio.headers import Coding
+
+
+class SampleDecoder:
+    """Decodes interleaved samples of one coding and channel count."""
+
+    def __init__(self, coding: Coding, channels: int) -> None:
+        self._coding, self._channels = coding, channels
+        self._wide = np.zeros((0, 4), np.uint8)
+        order = ">" if coding.big_endian else "<"
+        letter = {"int": "i", "unsigned": "u", "float": "f"}[coding.kind]
+        width = 4 if coding.sample_bytes == 3 else coding.sample_bytes
+        self._dtype = np.dtype(f"{order}{letter}{width}")
+
+    def decode(self, raw: np.ndarray, out_ct: np.ndarray) -> None:
+        """``raw`` bytes of n frames (uint8) into ``out_ct``, float32 (C, n)."""
+        coding = self._coding
+        if coding.sample_bytes == 3:
+            raw = self._widened(raw)
+        x_ct = raw.view(self._dtype).reshape(-1, self._channels).T
+        if coding.kind == "float":
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.copyto(out_ct, x_ct, casting="same_kind")
+        elif coding.kind == "unsigned":
+            np.subtract(x_ct, np.float32(128), out=out_ct, dtype=np.float32)
+            np.multiply(out_ct, np.float32(1 / 128), out=out_ct)
+        else:
+            scale = np.float32(2.0 ** -(8 * self._dtype.itemsize - 1))
+            np.multiply(x_ct, scale, out=out_ct, dtype=np.float32, casting="same_kind")
+
+    def _widened(self, raw: np.ndarray) -> np.ndarray:
+        """24 bits at the top of 32; the low byte is 0."""
+        samples = len(raw) // 3
+        if len(self._wide) < samples:
+            self._wide = np.zeros((samples, 4), np.uint8)
+        wide = self._wide[:samples]
+        first = 0 if self._coding.big_endian else 1
+        wide[:, first : first + 3] = raw.reshape(samples, 3)
+        return wide.reshape(-1)
+
+
+class SampleEncoder:
+    """Encodes float blocks as interleaved little-endian samples of one subtype.
+
+    Integers are rounded to the nearest and clipped to their range. With a ``dither_seed``
+    triangular noise of two steps' width is added before (TPDF; S. Lipshitz et al.,
+    "Quantization and Dither: A Theoretical Survey", JAES 40(5), 1992): the error is then noise
+    that does not depend on the sound. The noise is a function of the seed and of the position in
+    the file, so the codes do not depend on how the sound is cut into blocks.
+    """
+
+    def __init__(self, subtype: str, dither_seed: int | None = None) -> None:
+        self._bits = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 0}[subtype]
+        self._noise = None
+        if dither_seed is not None and self._bits:
+            self._noise = np.random.Generator(np.random.SFC64(dither_seed))
+
+    def encode(self, x_ct: np.ndarray) -> np.ndarray:
+        """``x_ct`` (C, n) as float32 or int16 or int32 (n, C); 24 bits are those at the bottom."""
+        if not self._bits:
+            return np.ascontiguousarray(x_ct.T, np.float32)
+        full_scale = float(1 << (self._bits - 1))
+        # Float32 holds 24 bits, but not the noise below them.
+        wide = self._bits == 32 or self._noise is not None or x_ct.dtype == np.float64
+        scaled_tc = np.multiply(x_ct.T, full_scale, dtype=np.float64 if wide else np.float32)
+        if self._noise is not None:
+            uniform = self._noise.random((*scaled_tc.shape, 2), np.float32)
+            scaled_tc += uniform[..., 0]
+            scaled_tc -= uniform[..., 1]
+        np.rint(scaled_tc, out=scaled_tc)
+        np.clip(scaled_tc, -full_scale, full_scale - 1.0, out=scaled_tc)
+        codes_tc: np.ndarray = scaled_tc.astype(
+            np.int16 if self._bits == 16 else np.int32, order="C"
+        )
+        return codes_tc
+
+
+def packed_24(codes: np.ndarray) -> np.ndarray:
+    """int32 codes as bytes, three for each."""
+    as_bytes = codes.astype("<i4", copy=False).view(np.uint8).reshape(-1, 4)
+    return np.ascontiguousarray(as_bytes[:, :3])
