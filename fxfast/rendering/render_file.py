@@ -15,7 +15,7 @@ import numpy as np
 
 from fxfast.audio.files import AudioInfo, BlockWriter, probe, read_blocks
 from fxfast.audio.paths import AnyPath, printable
-from fxfast.audio.writer import Unpublished
+from fxfast.audio.publishing import Unpublished
 from fxfast.errors import (
     AudioFileError,
     ChannelsError,
