@@ -21,8 +21,8 @@ PYTHON_ORDER = [
         "player",
         "ops",
     ),
-    *("audio", "pairs", "data", "models", "exchange", "training", "rendering", "report"),
-    *("demo", "cli"),
+    *("audio", "pairs", "identify", "data", "models", "exchange", "training", "rendering"),
+    *("report", "demo", "cli"),
 ]
 CPP_ORDER = ["base", "kernels", "engine", "sampler", "bindings"]
 # Torch takes seconds to import and a render worker never needs it.

@@ -12,7 +12,7 @@ from fxfast import __version__
 from fxfast.errors import FxfastError
 
 COMMANDS = (
-    *("demo", "signals", "effects", "pairs", "pack", "train"),
+    *("demo", "signals", "effects", "pairs", "pack", "identify", "train"),
     *("export", "render", "inspect", "bench", "doctor"),
 )
 

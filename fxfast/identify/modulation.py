@@ -1,0 +1,129 @@
+"""Is there a copy of the dry in the wet whose delay swings?
+
+What the best gain leaves of the wet is correlated with the dry in short frames, whitened as by
+GCC-PHAT (C. Knapp, G. Carter, "The generalized correlation method for estimation of time delay",
+IEEE Trans. ASSP 24(4), 1976); the best smooth path through the correlations (Viterbi) is the
+delay over time. A sine through that path gives rate, depth and centre, and a fit of the wet by
+the dry and the copy so delayed says whether it is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+from scipy.ndimage import map_coordinates
+
+from fxfast.identify.excerpt import Piece, best_gain, held_out_esr
+from fxfast.identify.periodic import Sine, fit_sine
+
+MAX_DELAY_SECONDS = 0.064
+_FRAME_SECONDS = 0.064
+_HOP_SECONDS = 0.012
+_WHITENING_FLOOR = 0.02
+_MAX_STEP = 3
+_STEP_COST = 0.002
+_DRY_TAPS = 16
+_COPY_TAPS = 8
+
+
+@dataclass(frozen=True)
+class ModulationFinding:
+    """``esr`` of the dry plus a copy of the swinging delay, where no fit looked.
+
+    ``rate_hz`` swings per second, ``centre_ms`` and ``depth_ms`` are the delay in the middle and
+    how far it swings to either side; ``share`` is how much of the delay's track the sine is.
+    """
+
+    esr: float
+    rate_hz: float
+    centre_ms: float
+    depth_ms: float
+    share: float
+
+
+def find_modulation(pieces: Sequence[Piece], rate: float) -> ModulationFinding:
+    """Looks at the longest piece, for a phase is not carried from one to the next."""
+    piece = max(pieces, key=lambda p: len(p.x))
+    rest = piece.y - best_gain([piece]) * piece.x
+    longest = round(MAX_DELAY_SECONDS * rate)
+    if len(piece.x) < 4 * longest:
+        return ModulationFinding(1.0, 0.0, 0.0, 0.0, 0.0)
+    starts, correlations = _correlations(piece.x, rest, rate)
+    seconds = (starts + round(_FRAME_SECONDS * rate) // 2) / rate
+    best = None
+    for sign in (1.0, -1.0):
+        path, score = _best_path(sign * correlations)
+        if best is None or score > best[0]:
+            values = sign * correlations[np.arange(len(path)), path]
+            best = (score, path, np.square(np.maximum(values, 0.0)))
+    assert best is not None
+    swing = fit_sine(seconds, best[1] * (1000.0 / rate), best[2])
+    return ModulationFinding(
+        esr=_esr_with_copy(piece, swing, rate),
+        rate_hz=swing.rate_hz,
+        centre_ms=swing.centre,
+        depth_ms=swing.depth,
+        share=swing.share,
+    )
+
+
+def _correlations(x: np.ndarray, rest: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Starts of the frames and their correlations (frames, lags), lag 0 first."""
+    lags, frame = round(MAX_DELAY_SECONDS * rate), round(_FRAME_SECONDS * rate)
+    starts = np.arange(lags, len(x) - frame, max(1, round(_HOP_SECONDS * rate)))
+    size = fft.next_fast_len(lags + 2 * frame, real=True)
+    window = np.hanning(frame)
+    places = (np.arange(lags) - lags) % size
+    found = np.empty((len(starts), lags), np.float32)
+    for row, start in enumerate(starts):
+        past = fft.rfft(x[start - lags : start + frame], size)
+        now = fft.rfft(rest[start : start + frame] * window, size)
+        strength = np.abs(past) * np.abs(now)
+        cross = now * np.conj(past) / (strength + _WHITENING_FLOOR * strength.max() + 1e-20)
+        found[row] = fft.irfft(cross, size)[places]
+    return starts, found
+
+
+def _best_path(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """The path of lags with the largest sum of values less a cost of steps, and its mean."""
+    frames, lags = values.shape
+    score = values[0].copy()
+    steps = np.zeros((frames, lags), np.int16)
+    for row in range(1, frames):
+        best, taken = score.copy(), steps[row]
+        for step in range(-_MAX_STEP, _MAX_STEP + 1):
+            if step == 0:
+                continue
+            to, origin = (
+                slice(max(step, 0), lags + min(step, 0)),
+                slice(max(-step, 0), lags + min(-step, 0)),
+            )
+            candidate = score[origin] - np.float32(_STEP_COST * step * step)
+            better = candidate > best[to]
+            best[to][better] = candidate[better]
+            taken[to][better] = step
+        score = best + values[row]
+    path = np.empty(frames, np.int64)
+    path[-1] = score.argmax()
+    for row in range(frames - 1, 0, -1):
+        path[row - 1] = path[row] - steps[row, path[row]]
+    return path, float(score.max()) / frames
+
+
+def _esr_with_copy(piece: Piece, swing: Sine, rate: float) -> float:
+    """Held-out ESR of a least-squares sum of taps of the dry and of the copy."""
+    time = np.arange(len(piece.x))
+    delayed = time - swing.at(time / rate) * (rate / 1000.0)
+    columns = [np.pad(piece.x, (tap, 0))[: len(time)] for tap in range(_DRY_TAPS)]
+    columns += [
+        map_coordinates(piece.x, [delayed - tap], order=3, mode="constant")
+        for tap in range(-_COPY_TAPS, _COPY_TAPS + 1)
+    ]
+    a = np.stack(columns)
+    known = a[:, : piece.border]
+    matrix = known @ known.T
+    matrix += 1e-6 * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
+    return held_out_esr([piece], [np.linalg.solve(matrix, known @ piece.y[: piece.border]) @ a])
