@@ -26,7 +26,7 @@ from fxfast.graph import ModelGraph
 from fxfast.native import engine
 from fxfast.pairs.make_pairs import make_pairs
 from fxfast.pairs.pair_set import load_pairs
-from fxfast.rendering import FileReport, LibraryReport, Processing, render_library
+from fxfast.rendering import LibraryReport, Processing, Watcher, render_library
 from fxfast.report.compare import Comparison, Options, compare
 from fxfast.report.measure import machine
 from fxfast.training import Observer, TrainConfig, TrainResult, train
@@ -107,8 +107,7 @@ def learn(
 
 def render(
     out_dir: Path,
-    on_plan: Callable[[int], None] | None = None,
-    on_file: Callable[[FileReport], None] | None = None,
+    watcher: Watcher | None = None,
 ) -> LibraryReport:
     """Render the library through the trained model.
 
@@ -121,8 +120,7 @@ def render(
         [source],
         target,
         processing=Processing(resample=True),
-        on_plan=on_plan,
-        on_file=on_file,
+        watcher=watcher,
     )
     _check_library(report)
     return report

@@ -18,7 +18,7 @@ from fake_player import MODEL_RATE, FakePlayer, one_layer_graph
 
 from fxfast import exchange
 from fxfast.audio.files import probe
-from fxfast.cli import inspect, render
+from fxfast.cli import inspect, library_options, main, render
 from fxfast.errors import BuildError, FxfastError, InputError, ModelError
 from fxfast.graph import Activation, ConvLayer, ModelGraph
 from fxfast.rendering import output_format
@@ -88,7 +88,7 @@ def test_a_terminal_gets_a_bar_on_standard_error(
     printed = capsys.readouterr()
     assert json.loads(printed.out)["rendered"] == 2
     assert "rendering, 1 failed" in printed.err
-    assert "3/3" in printed.err
+    assert "2/2" in printed.err  # the bad one failed before the first render
 
 
 @pytest.mark.usefixtures("fake_engine")
@@ -113,6 +113,7 @@ def test_one_bad_file_gives_exit_code_1_and_its_reason(
     assert lines[0].startswith("rendered 2 of 3 files")
     assert lines[1].startswith(f"failed: E_RATE {folder / 'rate.wav'}: expected the model's")
     assert "48000 Hz, got 44100 Hz" in lines[1]
+    exchange.save(one_layer_graph(0.0, 0.25), model)
     assert command("render", model, folder / "a.wav", "--out", tmp_path / "out") == 1
     assert "failed: E_EXISTS" in capsys.readouterr().out
 
@@ -139,7 +140,7 @@ def test_json_is_one_document(
     printed = capfd.readouterr()
     document = json.loads(printed.out)
     assert printed.err == ""
-    assert document["model"] == model
+    assert list(document["models"]) == ["model"]
     assert (document["rendered"], document["failed"]) == (2, 1)
     assert [file["status"] for file in document["files"]] == ["rendered", "failed", "rendered"]
     assert document["files"][1]["code"] == "E_FORMAT"
@@ -163,8 +164,11 @@ def test_runs_that_cannot_start(model: str, folder: Path, tmp_path: Path) -> Non
         command("render", model, folder, "--out", out, "--jobs", 0)
     with pytest.raises(InputError, match="for flac, got 'float'"):
         command("render", model, folder, "--out", out, "--format=flac", "--subtype=float")
-    with pytest.raises(SystemExit) as usage:
+    with pytest.raises(InputError, match="inputs: expected at least one file"):
         command("render", model, "--out", out)
+    assert main(["render", model, str(folder), "--out", str(out), "--jobs=0"]) == 2
+    with pytest.raises(SystemExit) as usage:
+        command("render", model, folder)
     assert usage.value.code == 2
     assert not out.exists()
 
@@ -180,8 +184,8 @@ def test_missing_build_is_one_line(
 
 
 def test_choices_are_those_of_rendering() -> None:
-    assert render._FORMATS == output_format.FORMATS
-    assert render._SUBTYPES == output_format.SUBTYPES
+    assert library_options._FORMATS == output_format.FORMATS
+    assert library_options._SUBTYPES == output_format.SUBTYPES
 
 
 def test_unknown_instruction_set_is_refused(model: str, folder: Path, tmp_path: Path) -> None:

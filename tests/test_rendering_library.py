@@ -18,7 +18,8 @@ from fake_player import MODEL_RATE, FakePlayer, one_layer_graph
 
 from fxfast.audio.files import probe, read_audio
 from fxfast.errors import InputError
-from fxfast.rendering import FileReport, LibraryReport, Processing, render_library
+from fxfast.rendering import FileReport, Processing, Watcher, render_library
+from fxfast.rendering.journal import JOURNAL_NAME
 from fxfast.rendering.leftovers import remove_leftovers
 from fxfast.rendering.plan import plan_library
 
@@ -48,7 +49,8 @@ TREE_OUTPUTS = ["a.wav", "b.FLAC", "sub/c.flac", "sub/deep/d.wav"]
 
 
 def files_below(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())
+    found = (p.relative_to(folder) for p in folder.rglob("*") if not p.is_dir())
+    return sorted(str(p) for p in found if p.name != JOURNAL_NAME)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -104,7 +106,7 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
         os.link(source, tmp_path / name)
     report = render_library(FakePlayer(), [tmp_path / n for n in names], tmp_path / "out")
     assert not report.failed
-    assert sorted(os.listdir(tmp_path / "out")) == sorted(names)
+    assert files_below(tmp_path / "out") == sorted(names)
     json.dumps(report.to_json()).encode("utf-8")
     assert all("\n" not in f.input + f.output for f in report.files)
 
@@ -151,7 +153,8 @@ def test_inputs_that_match_nothing(tree: Path, tmp_path: Path) -> None:
     refused(r"\*\.mp3: expected a pattern that matches audio files", [f"{tree}/*.mp3"], out)
     refused(r"\*\.txt: expected a pattern that matches audio files", [f"{tree}/*.txt"], out)
     refused("inputs: expected at least one file, folder or glob, got none", [], out)
-    refused("expected a file below", [f"{tree}/*/../../in/a.wav"], out)
+    sound(tmp_path / "other.wav")
+    refused("expected a file below", [f"{tree}/*/../../other.wav"], out)
 
 
 def test_wrong_arguments(tree: Path, tmp_path: Path) -> None:
@@ -162,6 +165,8 @@ def test_wrong_arguments(tree: Path, tmp_path: Path) -> None:
     refused("format: expected one of keep, wav, flac, got 'mp3'", [tree], out, format="mp3")
     refused("subtype: expected one of keep, pcm_16", [tree], out, subtype="pcm_12")
     refused("for flac, got 'float'", [tree], out, format="flac", subtype="float")
+    (tmp_path / "wet").write_text("a file")
+    refused("expected a folder for the output, got a file", [tree], tmp_path / "wet")
     refused("isa: expected none for a ready player, got 'avx2'", [tree], out, isa="avx2")
 
 
@@ -171,12 +176,19 @@ def test_wrong_arguments(tree: Path, tmp_path: Path) -> None:
 def test_renders_a_tree_and_reports_every_file(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     seen: list[FileReport] = []
-    planned: list[int] = []
-    report = render_library(
-        FakePlayer(0.5), [tree], out, jobs=2, on_plan=planned.append, on_file=seen.append
-    )
-    assert planned == [4]
-    assert set(seen) == set(report.files)
+    planned: list[tuple[int, float]] = []
+
+    class Seeing(Watcher):
+        def on_plan(self, files: int, audio_seconds: float) -> None:
+            planned.append((files, audio_seconds))
+
+        def on_file(self, file: FileReport) -> None:
+            seen.append(file)
+
+    report = render_library(FakePlayer(0.5), [tree], out, jobs=2, watcher=Seeing())
+    assert planned == [(4, pytest.approx(sum(range(3000, 3004)) / MODEL_RATE))]
+    assert {file.input for file in seen} == {file.input for file in report.files}
+    assert all(file in list(report.files) for file in seen)
     assert files_below(out) == TREE_OUTPUTS
     assert [Path(f.output).relative_to(out).as_posix() for f in report.files] == TREE_OUTPUTS
     assert report.count("rendered") == 4
@@ -207,7 +219,7 @@ def test_bad_files_do_not_stop_the_others(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (tree / "bad.wav").write_text("no sound")
     sound(tree / "rate.wav", rate=44_100)
-    (tree / "gone.wav").symlink_to("nowhere")
+    (tree / "link.wav").symlink_to("nowhere")
     (tree / "cut.wav").write_bytes((tree / "a.wav").read_bytes()[:1000])
     out.mkdir()
     (out / "a.wav").write_bytes(b"mine")
@@ -219,10 +231,10 @@ def test_bad_files_do_not_stop_the_others(tree: Path, tmp_path: Path) -> None:
         "b.FLAC": ("rendered", None),
         "bad.wav": ("failed", "E_FORMAT"),
         "cut.wav": ("failed", "E_TRUNCATED"),
-        "gone.wav": ("failed", "E_NOTFILE"),
+        "link.wav": ("skipped", "E_LINK"),
         "rate.wav": ("failed", "E_RATE"),
-        "c.ogg": ("failed", "E_AUDIO"),
-        "d.aif": ("failed", "E_AUDIO"),
+        "c.ogg": ("failed", "E_WRITE"),
+        "d.aif": ("failed", "E_WRITE"),
     }
     for file in report.failed:
         assert file.message is not None
@@ -236,13 +248,13 @@ def test_unforeseen_errors_fail_one_file(tree: Path, tmp_path: Path) -> None:
     class Broken(FakePlayer):
         def stream(self, channels: int = 1) -> Any:
             if channels == 2:
-                raise MemoryError("two\nlines")
+                raise LookupError("two\nlines")
             return super().stream(channels)
 
     report = render_library(Broken(), [tree], tmp_path / "out", jobs=1)
     (failed,) = report.failed
     assert (failed.code, Path(failed.input).name) == ("E_INTERNAL", "b.FLAC")
-    assert failed.message == f"{tree / 'b.FLAC'}: MemoryError: two lines"
+    assert failed.message == f"{tree / 'b.FLAC'}: LookupError: two lines"
     assert "b.FLAC" not in files_below(tmp_path / "out")
 
 
@@ -266,11 +278,13 @@ def test_dry_run_checks_and_writes_nothing(tree: Path, tmp_path: Path) -> None:
     codes = {Path(f.input).name: (f.status, f.code) for f in report.files}
     assert codes["bad.wav"] == ("failed", "E_FORMAT")
     assert codes["rate.wav"] == ("failed", "E_RATE")
-    assert codes["a.wav"] == ("skipped", None)
-    assert report.count("skipped") == 4
+    assert codes["a.wav"] == ("planned", None)
+    assert report.count("planned") == 4
     assert report.audio_seconds == pytest.approx(sum(range(3000, 3004)) / MODEL_RATE)
     render_library(FakePlayer(), [tree / "a.wav"], out)
     (existing,) = render_library(FakePlayer(), [tree / "a.wav"], out, dry_run=True).files
+    assert existing.status == "done"
+    (existing,) = render_library(FakePlayer(0.5), [tree / "a.wav"], out, dry_run=True).files
     assert existing.code == "E_EXISTS"
 
 
@@ -281,7 +295,6 @@ def test_report_is_json(tree: Path, tmp_path: Path) -> None:
     assert (document["rendered"], document["failed"], document["skipped"]) == (4, 1, 0)
     assert len(document["files"]) == 5
     assert document["clipped"] == sum(f["clipped"] for f in document["files"]) > 0
-    assert LibraryReport((), 0.0).realtime_factor == 0.0
 
 
 # --- interrupted and killed runs ------------------------------------------------------
@@ -291,8 +304,9 @@ def test_interrupt_leaves_no_unfinished_file(tree: Path, tmp_path: Path) -> None
     out = tmp_path / "out"
     sound(tree / "long.wav", 200_000)
 
-    def interrupt(file: FileReport) -> None:
-        raise KeyboardInterrupt
+    class Interrupting(Watcher):
+        def on_file(self, file: FileReport) -> None:
+            raise KeyboardInterrupt
 
     started = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
@@ -302,7 +316,7 @@ def test_interrupt_leaves_no_unfinished_file(tree: Path, tmp_path: Path) -> None
             out,
             jobs=2,
             block_frames=500,
-            on_file=interrupt,
+            watcher=Interrupting(),
         )
     assert time.perf_counter() - started < 3.0
     assert "long.wav" not in files_below(out)
@@ -341,8 +355,8 @@ def test_killed_run_shows_only_complete_files_and_the_next_run_cleans_up(
     assert "long.wav" not in done
     assert all((out / name).read_bytes() == (whole / name).read_bytes() for name in done)
     report = render_library(FakePlayer(0.5, 0.25), [tree], out)
-    assert {f.code for f in report.failed} == {"E_EXISTS"}
-    assert len(report.failed) == len(done)
+    assert not report.failed
+    assert report.count("done") == len(done)
     assert contents(out) == contents(whole)
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from fxfast import __version__
-from fxfast.errors import FxfastError
+from fxfast.errors import FxfastError, InputError
 
 COMMANDS = (
     *("demo", "signals", "effects", "pairs", "pack", "identify", "train"),
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except FxfastError as error:
         print(f"fxfast: error: {error}", file=sys.stderr)
-        return 1
+        return int(getattr(args, "exit_of_input_error", 1)) if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         print("fxfast: interrupted", file=sys.stderr)
         return 130

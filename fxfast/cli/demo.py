@@ -26,7 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     from fxfast import demo, exchange
-    from fxfast.cli.progress import file_bar, round_bar
+    from fxfast.cli.library_watch import watched_run
+    from fxfast.cli.progress import round_bar
     from fxfast.training import ProgressBar
 
     _say(args, "generating dry guitar, its overdriven twin and a library to render")
@@ -35,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     with ProgressBar("training") as bar:
         training = demo.learn(args.out, args.seconds, args.seed, (bar,))
     _say(args, "rendering the library")
-    with file_bar() as files:
-        library = demo.render(args.out, files.start, files.advance)
+    with watched_run() as watcher:
+        library = demo.render(args.out, watcher)
     _say(args, "measuring the engine and eager PyTorch")
     with round_bar("measuring") as on_round:
         comparison = demo.measure(args.out, args.seed, on_round)

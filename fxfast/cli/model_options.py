@@ -16,6 +16,11 @@ def add_model(
     parser.add_argument(
         "model", metavar=metavar, nargs=nargs, help="model file, .nam file or run directory"
     )
+    add_model_choices(parser)
+
+
+def add_model_choices(parser: argparse.ArgumentParser) -> None:
+    """Adds the options alone, for a command that has its model elsewhere."""
     parser.add_argument(
         "--slim",
         metavar="SIZE",
@@ -32,6 +37,11 @@ def add_model(
 
 def load_model(args: argparse.Namespace) -> ModelGraph:
     """The model that the arguments name."""
+    return load_model_file(args.model, args)
+
+
+def load_model_file(path: str, args: argparse.Namespace) -> ModelGraph:
+    """A model file, as the options choose from it."""
     from fxfast.exchange import load
 
-    return load(args.model, slim=args.slim, linear_tap_order=args.linear_tap_order)
+    return load(path, slim=args.slim, linear_tap_order=args.linear_tap_order)

@@ -1,119 +1,149 @@
-"""fxfast render: audio files, folders and globs through a model into a folder."""
+"""fxfast render: audio files, folders and globs through models into a folder."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fxfast.cli.model_options import add_model, load_model
-from fxfast.cli.progress import file_bar
+from fxfast.cli.library_options import add_files, add_run, names_of, options_of
+from fxfast.cli.model_options import add_model_choices, load_model_file
 from fxfast.cli.render_options import add_processing, processing_of
-from fxfast.errors import FxfastError
+from fxfast.errors import FxfastError, InputError
 
 if TYPE_CHECKING:
+    from fxfast.graph import ModelGraph
     from fxfast.rendering import LibraryReport
 
-# As fxfast.rendering.output_format has them; its import would make every command slow.
-_FORMATS = ("keep", "wav", "flac")
-_SUBTYPES = ("keep", "pcm_16", "pcm_24", "float")
 _DESCRIPTION = (
     "Render WAV, FLAC, OGG and AIFF files through a model into WAV or FLAC files of the same "
     "length, rate and channel count. A folder's files keep their tree below DIR, and so do the "
-    "matches of a quoted glob. A bad file does not stop the others; the exit code is 1 if any "
-    "file failed."
+    "matches of a quoted glob. Run again, it does only what is missing. A bad file does not stop "
+    "the others; the exit code is 0, 1 if any file failed, 2 if the run cannot start, 130 if it "
+    "was interrupted."
 )
+_USAGE = "fxfast render [OPTION ...] MODEL INPUT [INPUT ...] --out DIR"
 
 
 def add_parser(subparsers: Any) -> None:
     """Adds the subcommand ``render``."""
     parser = subparsers.add_parser(
-        "render", help="render audio files through a model", description=_DESCRIPTION
+        "render", help="render audio files through a model", description=_DESCRIPTION, usage=_USAGE
     )
-    add_model(parser)
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="file, folder or glob")
-    parser.add_argument("--out", metavar="DIR", required=True, help="folder of the output")
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="model file, .nam file or run directory; then files, folders and globs to render",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        action="append",
+        default=[],
+        help="a model, in place of the first PATH; several: every file through each",
+    )
+    add_model_choices(parser)
+    add_files(parser)
     add_processing(parser)
-    parser.add_argument(
-        "--format",
-        choices=_FORMATS,
-        default="keep",
-        help="container; keep: wav and flac stay, aiff becomes wav, ogg becomes flac",
-    )
-    parser.add_argument(
-        "--subtype",
-        choices=_SUBTYPES,
-        default="keep",
-        help="sample format; keep: as the input, 24 bit for ogg and for floats in flac",
-    )
-    parser.add_argument(
-        "--jobs", metavar="N", type=int, help="files at once (default: one for each CPU core)"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check and list the files, write nothing"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-    parser.add_argument("--json", action="store_true", help="print the report as one JSON document")
-    parser.add_argument(
-        "--isa", metavar="NAME", help="force an instruction set (see fxfast doctor)"
-    )
-    parser.set_defaults(run=run)
+    add_run(parser)
+    parser.set_defaults(run=run, exit_of_input_error=2)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Renders; returns 0, or 1 if any file failed."""
+    """Renders; returns 0, 1 if any file failed, 130 if it was interrupted."""
     try:
         report = _render(args)
     except FxfastError as error:
         if args.json:
             print(json.dumps({"error": {"code": error.code, "message": str(error)}}))
         raise
-    if args.json:
-        print(json.dumps({"model": args.model, **report.to_json()}, indent=1))
-    else:
-        _print_summary(report)
-    return 1 if report.failed else 0
+    try:
+        _print_report(args, report)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads the summary; the files are there all the same.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return report.exit_code
 
 
 def _render(args: argparse.Namespace) -> LibraryReport:
+    from fxfast.cli.library_watch import stopping_signals, watched_run
     from fxfast.rendering import render_library
 
-    graph = load_model(args)
-    with file_bar() as bar:
-        return render_library(
-            graph,
-            args.inputs,
+    models, inputs = _models_and_inputs(args)
+    options, names, processing = options_of(args), names_of(args), processing_of(args)
+    with watched_run() as watcher, stopping_signals(watcher):
+        report = render_library(
+            models,
+            inputs,
             args.out,
-            jobs=args.jobs,
-            dry_run=args.dry_run,
-            overwrite=args.overwrite,
-            processing=processing_of(args),
-            format=args.format,
+            listed=args.list,
+            list_root=args.list_root,
+            options=options,
+            names=names,
+            processing=processing,
             subtype=args.subtype,
+            dry_run=args.dry_run,
             isa=args.isa,
-            on_plan=bar.start,
-            on_file=bar.advance,
+            watcher=watcher,
         )
+        if args.report is not None:
+            report.files.write_lines(args.report)
+    return report
 
 
-def _print_summary(report: LibraryReport) -> None:
+def _models_and_inputs(args: argparse.Namespace) -> tuple[dict[str, ModelGraph], list[str]]:
+    """The models by name, and what is to be rendered."""
+    paths = list(args.paths)
+    files = args.model or [paths.pop(0)]
+    names = [Path(os.path.abspath(file)).stem for file in files]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise InputError(f"--model: expected files of different names, got two {min(repeated)!r}")
+    return {
+        name: load_model_file(file, args) for name, file in zip(names, files, strict=True)
+    }, paths
+
+
+def _print_report(args: argparse.Namespace, report: LibraryReport) -> None:
+    if args.json:
+        print(json.dumps(report.to_json(), indent=1))
+        return
     total = len(report.files)
     if report.dry_run:
-        for file in report.files:
-            if file.status != "failed":
-                print(f"{file.input} -> {file.output}")
-        print(
-            f"dry run: {report.count('skipped')} of {total} files can be rendered, "
-            f"{report.audio_seconds:.1f} s of audio; nothing was written"
-        )
+        _print_plan(report)
     else:
+        done = report.count("done")
         print(
-            f"rendered {report.count('rendered')} of {total} files: "
+            f"rendered {report.count('rendered')} of {total - done} files: "
             f"{report.audio_seconds:.1f} s of audio in {report.wall_seconds:.1f} s, "
             f"{report.realtime_factor:.1f}x real time"
         )
+        if done:
+            print(f"done before: {done} files")
     if report.clipped:
         files = sum(file.clipped > 0 for file in report.files)
         print(f"clipped: {report.clipped} samples at full scale in {files} files")
+    for note in report.notes:
+        print(note)
     for file in report.failed:
         print(f"failed: {file.code} {file.message}")
+    if report.interrupted:
+        print("interrupted; the same command goes on where it stopped")
+
+
+def _print_plan(report: LibraryReport) -> None:
+    for file in report.files:
+        if file.status == "planned":
+            print(f"{file.input} -> {file.output}")
+    done = f", {report.count('done')} are done" if report.count("done") else ""
+    print(
+        f"dry run: {report.count('planned')} of {len(report.files)} files can be rendered{done}, "
+        f"{report.audio_seconds:.1f} s of audio; nothing was written"
+    )

@@ -23,19 +23,24 @@ def remove_leftovers(folders: Iterable[Path]) -> int:
     for folder in folders:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
-                match = _TEMP_NAME.fullmatch(entry.name)
-                if (
-                    match
-                    and entry.is_file(follow_symlinks=False)
-                    and _is_dead(int(match[1]), entry)
-                ):
+                if is_leftover(entry):
                     with contextlib.suppress(OSError):
                         os.unlink(entry.path)
                         removed += 1
     return removed
 
 
-def _is_dead(pid: int, entry: os.DirEntry[str]) -> bool:
+def is_leftover(entry: os.DirEntry[str] | os.DirEntry[bytes]) -> bool:
+    """Whether an entry of a folder is the unfinished output of a process that is gone."""
+    match = _TEMP_NAME.fullmatch(os.fsdecode(entry.name))
+    return (
+        match is not None
+        and entry.is_file(follow_symlinks=False)
+        and _is_dead(int(match[1]), entry)
+    )
+
+
+def _is_dead(pid: int, entry: os.DirEntry[str] | os.DirEntry[bytes]) -> bool:
     try:
         written = entry.stat(follow_symlinks=False).st_mtime
         os.kill(pid, 0)

@@ -1,22 +1,27 @@
 """The plan of a run: which files, and where each output goes, before any work is done.
 
-A file goes to ``out_dir`` under its own name. A folder's files (by suffix, recursive) keep
-their tree below the folder; the matches of a glob keep theirs below the part of the pattern
-in front of the first wildcard. A file that several inputs name is rendered once, where the
-first of them puts it. An ``out_dir`` inside an input folder is not an input itself.
+A file goes to ``out_dir`` under its own name. A folder's files keep their tree below the folder;
+the matches of a glob keep theirs below the part of the pattern in front of the first wildcard. A
+file that several inputs name is rendered once, where the first of them puts it. Two inputs never
+share an output, also not on a file system that ignores case or the normal form of Unicode, and
+no output is an input.
 """
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fxfast.audio.paths import AUDIO_SUFFIXES, AnyPath, find_audio, printable
-from fxfast.errors import InputError
-from fxfast.rendering.output_format import output_suffix
+import numpy as np
+
+from fxfast.audio.paths import AnyPath, printable
+from fxfast.errors import CollisionError, OutputFolderError
+from fxfast.rendering.file_table import REGULAR, FileTable
+from fxfast.rendering.output_names import OutputNames, folded
+from fxfast.rendering.scan import scan_inputs
 
 
 @dataclass(frozen=True)
@@ -27,118 +32,171 @@ class PlannedFile:
     output: Path
 
 
+class Plan:
+    """Jobs: each file of a table through each model; job = file * number of models + model."""
+
+    def __init__(
+        self, table: FileTable, out_dir: Path, names: OutputNames, models: Sequence[str] = ("",)
+    ) -> None:
+        self.table = table
+        self.out_dir = out_dir
+        self.names = names
+        self.models = tuple(models)
+        self.rows = _without_repeats(table)
+        self.out_key = array("q")  # hash of the output's path, for the journal
+        self.out_folders: set[bytes] = set()
+        self.folded_key = array("q")  # the same for outputs that differ by case or normal form
+        for job in range(len(self)):
+            output = self.below(job)
+            self.out_key.append(hash(output))
+            self.folded_key.append(hash(folded(output)))
+            self.out_folders.add(os.path.dirname(output))
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.models)
+
+    def __iter__(self) -> Iterator[PlannedFile]:
+        return (PlannedFile(Path(self.input(j)), Path(self.output(j))) for j in range(len(self)))
+
+    def row(self, job: int) -> int:
+        return self.rows[job // len(self.models)]
+
+    def model(self, job: int) -> int:
+        return job % len(self.models)
+
+    def input(self, job: int) -> str:
+        return self.table.shown(self.row(job))
+
+    def below(self, job: int) -> bytes:
+        """The output's path below ``out_dir``."""
+        name = self.models[job % len(self.models)]
+        return self.names.of(self.table.below(self.row(job)), name, len(self.models))
+
+    def output(self, job: int) -> str:
+        return os.path.join(self.out_dir, os.fsdecode(self.below(job)))
+
+    def is_regular(self, job: int) -> bool:
+        return self.table.kind[self.row(job)] == REGULAR
+
+
 def plan_library(
-    inputs: Sequence[AnyPath], out_dir: AnyPath, format: str = "keep"
-) -> list[PlannedFile]:
+    inputs: Sequence[AnyPath],
+    out_dir: AnyPath,
+    format: str = "keep",
+    *,
+    names: OutputNames | None = None,
+    models: Sequence[str] = ("",),
+    follow: bool = False,
+) -> Plan:
     """Find the input files and give each an output, in the order of ``inputs``.
 
-    Raises ``InputError`` for an input that does not exist or matches nothing, a folder without
-    audio, an ``out_dir`` that is not a folder, two inputs with one output, and an output that
-    is an input.
+    Raises ``InputError`` for an input that does not exist or matches nothing and a folder without
+    audio, ``OutputFolderError`` for an ``out_dir`` that is not a folder, and ``CollisionError``
+    for two inputs with one output and an output that is an input.
     """
-    out_dir = Path(out_dir)
-    if not inputs:
-        raise InputError("inputs: expected at least one file, folder or glob, got none")
-    if os.path.lexists(out_dir) and not out_dir.is_dir():
-        raise InputError(f"{printable(out_dir)}: expected a folder for the output, got a file")
-    planned: dict[str, PlannedFile] = {}
-    for given in inputs:
-        for root, path in _expand(os.fspath(given), out_dir):
-            below = os.path.normpath(path.relative_to(root))
-            if below.split(os.sep)[0] == "..":
-                raise InputError(
-                    f"{printable(path)}: expected a file below {printable(root)}, got one outside"
-                )
-            output = out_dir / below
-            output = output.with_suffix(output_suffix(output.suffix, format))
-            planned.setdefault(os.path.abspath(path), PlannedFile(path, output))
-    plan = list(planned.values())
+    refuse_out_file(Path(out_dir))
+    table = scan_inputs(inputs, out_dir, follow=follow)
+    return plan_table(table, out_dir, names or OutputNames(format), models)
+
+
+def plan_table(
+    table: FileTable, out_dir: AnyPath, names: OutputNames, models: Sequence[str] = ("",)
+) -> Plan:
+    """The plan for a table. Errors as :func:`plan_library`."""
+    names.check(models)
+    refuse_out_file(Path(out_dir))
+    plan = Plan(table, Path(out_dir), names, models)
     _refuse_shared_outputs(plan)
-    _refuse_outputs_that_are_inputs(plan)
     return plan
 
 
-def _expand(given: str, out_dir: Path) -> Iterator[tuple[Path, Path]]:
-    """Pairs of a root, below which the tree is kept, and an audio file."""
-    path = Path(given)
-    if path.is_dir():
-        root, files = path, _outside(path, find_audio(path), out_dir)
-        wanted = "a folder with audio files"
-    elif os.path.lexists(path):
-        root, files = path.parent, [path]
-        wanted = "an audio file"
-    elif glob.has_magic(given):
-        root = _fixed_part(path)
-        matches = [Path(m) for m in sorted(glob.glob(given, recursive=True))]
-        files = _outside(root, _audio_of(matches), out_dir)
-        wanted = "a pattern that matches audio files"
-    else:
-        raise InputError(f"{printable(given)}: expected a file, a folder or a glob, found nothing")
-    if not files:
-        suffixes = ", ".join(AUDIO_SUFFIXES)
-        raise InputError(f"{printable(given)}: expected {wanted} ({suffixes}), found none")
-    for file in files:
-        yield root, file
-
-
-def _audio_of(matches: Iterable[Path]) -> list[Path]:
-    found: list[Path] = []
-    for match in matches:
-        if match.is_dir():
-            found += find_audio(match)
-        elif match.suffix.lower() in AUDIO_SUFFIXES:
-            found.append(match)
-    return found
-
-
-def _fixed_part(pattern: Path) -> Path:
-    """The folders of a pattern before the first part with a wildcard."""
-    parts = []
-    for part in pattern.parts:
-        if glob.has_magic(part):
-            break
-        parts.append(part)
-    return Path(*parts)
-
-
-def _outside(root: Path, files: list[Path], out_dir: Path) -> list[Path]:
-    """Without the files of an output folder that lies inside the input folder."""
-    inside, top = out_dir.resolve(), root.resolve()
-    if inside == top or not inside.is_relative_to(top):
-        return files
-    below = inside.relative_to(top)
-    return [file for file in files if not file.relative_to(root).is_relative_to(below)]
-
-
-def _refuse_shared_outputs(plan: list[PlannedFile]) -> None:
-    first: dict[Path, PlannedFile] = {}
-    shared = []
-    for file in plan:
-        other = first.setdefault(file.output, file)
-        if other is not file:
-            shared.append((other, file))
-    if shared:
-        one, other = shared[0]
-        more = f" ({len(shared) - 1} more such outputs)" if len(shared) > 1 else ""
-        raise InputError(
-            f"{printable(one.output)}: expected one input for each output, "
-            f"got {printable(one.input)} and {printable(other.input)}{more}"
+def refuse_out_file(out_dir: Path) -> None:
+    if os.path.lexists(out_dir) and not out_dir.is_dir():
+        raise OutputFolderError(
+            f"{printable(out_dir)}: expected a folder for the output, got a file"
         )
 
 
-def _refuse_outputs_that_are_inputs(plan: list[PlannedFile]) -> None:
-    inputs = {identity for file in plan if (identity := _identity(file.input)) is not None}
-    for file in plan:
-        if _identity(file.output) in inputs:
-            raise InputError(
-                f"{printable(file.output)}: expected an output that is not an input of the run"
-            )
+def _without_repeats(table: FileTable) -> array[int]:
+    """The rows, each file that is named twice only where it comes first."""
+    rows = array("q", range(len(table)))
+    if len(table.tops) == 1:
+        # Within one folder the scan gives each name once; a list may repeat itself.
+        keys = np.fromiter((hash(table.below(r)) for r in rows), np.int64, len(rows))
+    else:
+        tops = [os.path.abspath(top) for top in table.tops]
+        folders = [
+            os.path.normpath(os.path.join(tops[top], below))
+            for top, below in zip(table.folder_top, table.folders, strict=True)
+        ]
+        named = (os.path.join(folders[table.folder[r]], table.name(r)) for r in rows)
+        keys = np.fromiter(map(hash, named), np.int64, len(rows))
+    repeats = set()
+    for group in _equal(keys):
+        seen: set[bytes] = set()
+        for row in group:
+            path = os.path.abspath(table.path(row))
+            if path in seen:
+                repeats.add(row)
+            seen.add(path)
+    return array("q", (r for r in rows if r not in repeats)) if repeats else rows
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """The file behind a name, however many names it has; None when there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _equal(keys_n: np.ndarray) -> Iterator[list[int]]:
+    """The positions of equal keys, in groups of two and more, each in rising order."""
+    order = np.argsort(keys_n, kind="stable")
+    same = np.flatnonzero(keys_n[order][1:] == keys_n[order][:-1])
+    last = -2
+    group: list[int] = []
+    for at in same.tolist():
+        if at != last + 1:
+            if group:
+                yield group
+            group = [int(order[at])]
+        group.append(int(order[at + 1]))
+        last = at
+    if group:
+        yield group
+
+
+def _refuse_shared_outputs(plan: Plan) -> None:
+    keys_n = np.frombuffer(plan.folded_key, np.int64)
+    shared: list[tuple[int, int]] = []
+    for group in _equal(keys_n):
+        shared += _pairs_that_collide(plan, [job for job in group if plan.is_regular(job)])
+    if not shared:
+        return
+    shared.sort()
+    job, other = shared[0]
+    more = f" ({len(shared) - 1} more such outputs)" if len(shared) > 1 else ""
+    alike = plan.below(job) == plan.below(other)
+    hint = "keep_suffix" if alike else "allow_similar"
+    raise CollisionError(
+        f"{printable(plan.output(other))}: expected one input for each output, got "
+        f"{printable(plan.input(job))} and {printable(plan.input(other))}{more} (see {hint})",
+        pairs=[[printable(plan.input(a)), printable(plan.input(b))] for a, b in shared[:1000]],
+    )
+
+
+def _pairs_that_collide(plan: Plan, jobs: list[int]) -> list[tuple[int, int]]:
+    first_of: dict[bytes, int] = {}
+    first_alike: dict[bytes | str, int] = {}
+    pairs = []
+    for job in jobs:
+        output = plan.below(job)
+        other = first_of.setdefault(output, job)
+        if other == job and not (plan.names.allow_similar and not folds_case(plan.out_dir)):
+            other = first_alike.setdefault(folded(output), job)
+        if other != job:
+            pairs.append((other, job))
+    return pairs
+
+
+def folds_case(folder: Path) -> bool:
+    """Whether the file system of a folder, which need not be there yet, ignores case."""
+    folder = Path(os.path.abspath(folder))
+    for known in (folder, *folder.parents):
+        swapped = known.with_name(known.name.swapcase())
+        if swapped != known and known.exists():
+            return swapped.exists() and os.path.samefile(known, swapped)
+    return False

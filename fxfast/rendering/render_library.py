@@ -1,102 +1,85 @@
-"""Many audio files through one model: planned first, then rendered by a pool of threads.
+"""Many audio files through models: planned first, then rendered, each file right or not there.
 
-Each file is one stream in one thread; the engine, the decoders and the encoders release the
-GIL. Files of a recurrent model go through it in groups. One bad file never stops the run: every
-file of the plan has its line in the report.
+The order of things: the files are found and each gets its output; what an earlier run has done
+is left out; headers are read; the longest files go first. One bad file never stops the run, and
+every file has its line in the report. The samples depend on nothing but file, model and settings.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any, TypeGuard
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from fxfast.audio.paths import AnyPath, printable
-from fxfast.errors import AudioFileError, FxfastError, InputError, OutputExistsError
+from fxfast.audio.paths import AnyPath, printable, reason
+from fxfast.errors import InputError, OutputFolderError
 from fxfast.graph import ModelGraph
-from fxfast.rendering.group import GROUP_FILES, Group, GroupPlayer
-from fxfast.rendering.leftovers import remove_leftovers
+from fxfast.rendering.budget import budget
+from fxfast.rendering.group import GROUP_FILES
+from fxfast.rendering.journal import Journal, encode_line, read_journal
+from fxfast.rendering.library_run import LibraryRun, Watcher
 from fxfast.rendering.output_format import check_choice
-from fxfast.rendering.plan import PlannedFile, plan_library
+from fxfast.rendering.output_names import OutputNames
+from fxfast.rendering.plan import Plan, plan_table, refuse_out_file
 from fxfast.rendering.processing import Processing
-from fxfast.rendering.render_file import BLOCK_FRAMES, StreamPlayer, check_input, render_file
+from fxfast.rendering.render_file import BLOCK_FRAMES, StreamPlayer
+from fxfast.rendering.report import LibraryReport
+from fxfast.rendering.resume import find_present, refuse_outputs_that_are_inputs, what_to_do
+from fxfast.rendering.scan import scan_inputs, scan_list
+from fxfast.rendering.work_key import run_line
+from fxfast.rendering.worker import Work, can_group
+
+Model = ModelGraph | StreamPlayer
 
 
 @dataclass(frozen=True)
-class FileReport:
-    """What became of one file.
+class RunOptions:
+    """How a run goes, besides what is rendered.
 
-    ``status`` is "rendered", "skipped" (a dry run found nothing wrong) or "failed"; ``code`` and
-    ``message`` say why it failed. ``audio_seconds`` is the file's length, 0 where unknown.
-    ``clipped`` counts the samples cut at full scale.
+    ``jobs``        threads that work at once (default: one for each CPU core)
+    ``overwrite``   render everything, also over outputs that are there
+    ``by_hash``     tell inputs by their contents, not by size and time
+    ``follow``      follow links inside the input folders
+    ``isolate``     work in a child process, which survives crashes of decoders
+    ``timeout_s``   the most seconds for a file
+    ``memory_mib``  the most memory of the run
+    ``grace_s``     how long files in hand may go on after a first signal
+    ``sync``        bring every output to the disk before it gets its name
     """
 
-    input: str
-    output: str
-    status: str
-    code: str | None = None
-    message: str | None = None
-    audio_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    clipped: int = 0
+    jobs: int | None = None
+    overwrite: bool = False
+    by_hash: bool = False
+    follow: bool = False
+    isolate: bool = False
+    timeout_s: float | None = None
+    memory_mib: float | None = None
+    grace_s: float = 2.0
+    sync: bool = True
 
-
-@dataclass(frozen=True)
-class LibraryReport:
-    """One line for each planned file, in the order of the plan, and the time of the run."""
-
-    files: tuple[FileReport, ...]
-    wall_seconds: float
-    dry_run: bool = False
-
-    def count(self, status: str) -> int:
-        return sum(file.status == status for file in self.files)
-
-    @property
-    def failed(self) -> tuple[FileReport, ...]:
-        return tuple(file for file in self.files if file.status == "failed")
-
-    @property
-    def audio_seconds(self) -> float:
-        """Seconds of audio that were rendered (in a dry run: that would be)."""
-        return sum(file.audio_seconds for file in self.files if file.status != "failed")
-
-    @property
-    def realtime_factor(self) -> float:
-        """Seconds of audio rendered in a second."""
-        if self.dry_run or self.wall_seconds <= 0:
-            return 0.0
-        return self.audio_seconds / self.wall_seconds
-
-    @property
-    def clipped(self) -> int:
-        return sum(file.clipped for file in self.files)
-
-    def to_json(self) -> dict[str, Any]:
-        """The whole report as JSON values."""
-        return {
-            "dry_run": self.dry_run,
-            "rendered": self.count("rendered"),
-            "skipped": self.count("skipped"),
-            "failed": self.count("failed"),
-            "audio_seconds": self.audio_seconds,
-            "wall_seconds": self.wall_seconds,
-            "realtime_factor": self.realtime_factor,
-            "clipped": self.clipped,
-            "files": [asdict(file) for file in self.files],
-        }
+    def check(self) -> None:
+        """Raise ``InputError`` for a number without a meaning."""
+        if self.jobs is not None and (type(self.jobs) is not int or self.jobs < 1):
+            raise InputError(f"jobs: expected an integer of at least 1, got {self.jobs!r}")
+        for name in ("timeout_s", "memory_mib"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name}: expected a number above 0, got {value!r}")
+        if not self.grace_s >= 0:
+            raise InputError(f"grace_s: expected a number of at least 0, got {self.grace_s!r}")
 
 
 def render_library(
-    model: ModelGraph | StreamPlayer,
+    model: Model | Mapping[str, Model],
     inputs: Sequence[AnyPath],
     out_dir: AnyPath,
     *,
+    listed: AnyPath | None = None,
+    list_root: AnyPath | None = None,
+    options: RunOptions | None = None,
+    names: OutputNames | None = None,
     jobs: int | None = None,
     dry_run: bool = False,
     overwrite: bool = False,
@@ -105,53 +88,131 @@ def render_library(
     subtype: str = "keep",
     isa: str | None = None,
     block_frames: int = BLOCK_FRAMES,
-    on_plan: Callable[[int], None] | None = None,
-    on_file: Callable[[FileReport], None] | None = None,
+    watcher: Watcher | None = None,
 ) -> LibraryReport:
     """Render files, folders (recursive, tree kept) and globs into ``out_dir``.
 
-    ``jobs`` threads work at once (default: one for each CPU core). A ``dry_run`` opens and
-    checks the files and writes nothing. ``isa`` names the instruction set when ``model`` is a
-    graph. ``on_plan`` gets the number of files, ``on_file`` each report as it comes, both in
-    the calling thread. The samples do not depend on ``jobs`` or ``block_frames``.
+    ``model`` is a graph, a ready player, or several of them by name: then every file goes through
+    each. ``listed`` is a text file of more inputs below ``list_root``. A ``dry_run`` opens and
+    checks the files and writes nothing. ``isa`` names the instruction set for graphs.
+    ``jobs`` and ``overwrite`` are those of ``options``, ``format`` that of ``names``, for short.
+    ``watcher`` hears of the run as it goes, in the calling thread.
 
-    Raises ``InputError`` for wrong arguments and for what ``plan_library`` finds, before any
-    work is done. What is wrong with one file is in its report.
+    Raises ``InputError`` for wrong arguments and for what ``plan_library`` finds,
+    ``OutputFolderError`` for an output that cannot be written, ``LockedError`` while another run
+    has it, before any work is done. What is wrong with one file is in its report.
     """
-    check_choice(format, subtype)
-    (processing or Processing()).check()
-    if jobs is not None and (type(jobs) is not int or jobs < 1):
-        raise InputError(f"jobs: expected an integer of at least 1, got {jobs!r}")
-    if type(block_frames) is not int or block_frames < 1:
-        raise InputError(f"block_frames: expected an integer of at least 1, got {block_frames!r}")
     started = time.perf_counter()
-    plan = plan_library(inputs, out_dir, format)
-    if on_plan is not None:
-        on_plan(len(plan))
-    stop = threading.Event()
-    jobs = threads = jobs or _cpu_cores()
-    if dry_run:
-        rate = (model if isinstance(model, ModelGraph) else model.graph).sample_rate
-        work = partial(_check_one, model_rate=rate, overwrite=overwrite, processing=processing)
-    else:
-        remove_leftovers({file.output.parent for file in plan})
-        player = _player_of(model, isa)
-        group = Group(player, jobs) if _can_group(player) else None
-        threads = jobs * (1 if group is None else GROUP_FILES)
-        work = partial(
-            _render_one,
-            group or player,
-            stopped=stop.is_set,
-            overwrite=overwrite,
+    options = options or RunOptions(jobs=jobs, overwrite=overwrite)
+    names = names or OutputNames(format)
+    processing = processing or Processing()
+    _check(options, processing, names, subtype, block_frames)
+    models = dict(model) if isinstance(model, Mapping) else {"": model}
+    graphs = [_graph_of(m) for m in models.values()]
+    settings = {**processing.key(), "subtype": subtype}
+    lines = [run_line(graph, settings) for graph in graphs]
+    players = tuple(_player_of(m, isa) for m in models.values())
+    grouped = any(can_group(player) for player in players)
+    fits = budget(options.jobs, options.memory_mib, GROUP_FILES if grouped else 1)
+    plan = _plan(inputs, out_dir, listed, list_root, names, tuple(models), options.follow)
+    journal = None if dry_run else _open_journal(plan.out_dir)
+    try:
+        entries = read_journal(out_dir) if journal is None else journal.entries()
+        present = find_present(plan, clean=not dry_run)
+        refuse_outputs_that_are_inputs(plan, present)
+        runs = [line["run"] for line in lines]
+        todo = what_to_do(plan, entries, present, runs, by_hash=options.by_hash)
+        work = Work(
+            plan=plan,
+            players=players,
+            runs=tuple(runs),
+            todo=todo,
+            journal=journal,
+            jobs=fits.jobs,
+            open_jobs=fits.open_jobs,
             processing=processing,
             subtype=subtype,
+            overwrite=options.overwrite,
+            by_hash=options.by_hash,
+            sync=options.sync,
+            timeout_s=options.timeout_s,
             block_frames=block_frames,
         )
-    reports = _run_all(plan, work, threads, stop, on_file)
-    return LibraryReport(tuple(reports), time.perf_counter() - started, dry_run)
+        run = LibraryRun(
+            work, watcher or Watcher(), isolate=options.isolate, grace_s=options.grace_s
+        )
+        if journal is not None and run.has_work:
+            _begin(journal, lines, options.sync)
+        done = run.dry() if dry_run else run.render()
+    finally:
+        if journal is not None:
+            journal.close()
+    digests = {name: str(line["model"]) for name, line in zip(models, lines, strict=True)}
+    wall = time.perf_counter() - started
+    return LibraryReport(done.outcomes, wall, digests, dry_run, done.interrupted, done.notes)
 
 
-def _player_of(model: ModelGraph | StreamPlayer, isa: str | None) -> StreamPlayer:
+def _check(
+    options: RunOptions,
+    processing: Processing,
+    names: OutputNames,
+    subtype: str,
+    block_frames: int,
+) -> None:
+    check_choice(names.format, subtype)
+    processing.check()
+    options.check()
+    if type(block_frames) is not int or block_frames < 1:
+        raise InputError(f"block_frames: expected an integer of at least 1, got {block_frames!r}")
+
+
+def _plan(
+    inputs: Sequence[AnyPath],
+    out_dir: AnyPath,
+    listed: AnyPath | None,
+    list_root: AnyPath | None,
+    names: OutputNames,
+    models: tuple[str, ...],
+    follow: bool,
+) -> Plan:
+    names.check(models)
+    refuse_out_file(Path(out_dir))
+    if listed is None:
+        table = scan_inputs(inputs, out_dir, follow=follow)
+    elif inputs:
+        raise InputError("inputs: expected none beside a list of files")
+    else:
+        table = scan_list(listed, list_root)
+    return plan_table(table, out_dir, names, models)
+
+
+def _open_journal(out_dir: Path) -> Journal:
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFolderError(
+            f"{printable(out_dir)}: cannot be made as a folder: {reason(error)}"
+        ) from error
+    if not os.access(out_dir, os.W_OK | os.X_OK):
+        raise OutputFolderError(f"{printable(out_dir)}: expected a folder that can be written to")
+    return Journal(out_dir)
+
+
+def _begin(journal: Journal, lines: Sequence[dict[str, object]], sync: bool) -> None:
+    """Say what the coming lines of files are about."""
+    try:
+        journal.append(b"".join(map(encode_line, lines)), sync=sync)
+    except OSError as error:
+        raise OutputFolderError(
+            f"{printable(journal.path)}: the journal cannot be written: {reason(error)}"
+        ) from error
+
+
+def _graph_of(model: Model) -> ModelGraph:
+    return model if isinstance(model, ModelGraph) else model.graph
+
+
+def _player_of(model: Model, isa: str | None) -> StreamPlayer:
     if not isinstance(model, ModelGraph):
         if isa is not None:
             raise InputError(f"isa: expected none for a ready player, got {isa!r}")
@@ -159,92 +220,3 @@ def _player_of(model: ModelGraph | StreamPlayer, isa: str | None) -> StreamPlaye
     from fxfast.player import Player  # a missing native build is an error here, not at import
 
     return Player(model, threads=1, mode="offline", isa=isa)
-
-
-def _run_all(
-    plan: list[PlannedFile],
-    work: Callable[[PlannedFile], FileReport],
-    threads: int,
-    stop: threading.Event,
-    on_file: Callable[[FileReport], None] | None,
-) -> list[FileReport]:
-    """Run ``work`` on every file; an interrupt ends the files in hand without an output."""
-    pool = ThreadPoolExecutor(min(threads, len(plan)), thread_name_prefix="fxfast-render")
-    try:
-        futures: list[Future[FileReport]] = [pool.submit(_guarded, work, file) for file in plan]
-        for future in as_completed(futures):
-            if on_file is not None:
-                on_file(future.result())
-        return [future.result() for future in futures]
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _guarded(work: Callable[[PlannedFile], FileReport], file: PlannedFile) -> FileReport:
-    started = time.perf_counter()
-    try:
-        return work(file)
-    except Exception as error:  # one bad file never stops the run
-        known = isinstance(error, FxfastError)
-        text = " ".join(str(error).split())
-        message = text if known else f"{printable(file.input)}: {type(error).__name__}: {text}"
-        return FileReport(
-            printable(file.input),
-            printable(file.output),
-            "failed",
-            error.code if isinstance(error, FxfastError) else "E_INTERNAL",
-            message,
-            wall_seconds=time.perf_counter() - started,
-        )
-
-
-def _can_group(player: StreamPlayer) -> TypeGuard[GroupPlayer]:
-    return player.graph.is_recurrent and hasattr(player, "process_together")
-
-
-def _render_one(player: StreamPlayer | Group, file: PlannedFile, **settings: Any) -> FileReport:
-    if isinstance(player, Group):
-        with player.file() as member:
-            return _render_one(member, file, **settings)
-    started = time.perf_counter()
-    try:
-        file.output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AudioFileError(
-            f"{printable(file.output.parent)}: cannot be made as a folder: {error.strerror}"
-        ) from error
-    done = render_file(player, file.input, file.output, **settings)
-    return FileReport(
-        printable(file.input),
-        printable(file.output),
-        "rendered",
-        audio_seconds=done.seconds,
-        wall_seconds=time.perf_counter() - started,
-        clipped=done.clipped,
-    )
-
-
-def _check_one(
-    file: PlannedFile, *, model_rate: int, overwrite: bool, processing: Processing | None
-) -> FileReport:
-    started = time.perf_counter()
-    info = check_input(file.input, model_rate, processing)
-    if not overwrite and os.path.lexists(file.output):
-        raise OutputExistsError(
-            f"{printable(file.output)}: expected no file there, it exists (overwrite not asked)"
-        )
-    return FileReport(
-        printable(file.input),
-        printable(file.output),
-        "skipped",
-        audio_seconds=info.seconds,
-        wall_seconds=time.perf_counter() - started,
-    )
-
-
-def _cpu_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,0 +1,71 @@
+"""Many files in little memory: names in one string of bytes, numbers in packed columns.
+
+A row takes its name and about 50 bytes, so that a library of a million files is planned in the
+memory that a few thousand ``Path`` objects would take. Names are bytes, as the system has them.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+
+REGULAR = 0
+LINK = 1  # a link that is not followed
+NOT_FILE = 2  # a folder, a pipe, a socket, a device
+UNREADABLE = 3  # it cannot be looked at, or a folder cannot be listed
+OUTSIDE = 4  # it leads out of the folder that it was looked for in
+
+
+class FileTable:
+    """Rows of files: folder, name, size, time and identity; ``kind`` is one of the above."""
+
+    def __init__(self) -> None:
+        self.tops: list[bytes] = []  # what the tree is kept below, as the caller named it
+        self.folders: list[bytes] = []  # below the top, b"" for the top itself
+        self.folder_top = array("i")
+        self._names = bytearray()
+        self._ends = array("q", [0])
+        self.folder = array("i")
+        self.kind = array("B")
+        self.size = array("q")
+        self.mtime_ns = array("q")
+        self.inode = array("Q")
+        self.device = array("Q")
+        self.reasons: dict[int, str] = {}  # why a row is UNREADABLE or OUTSIDE
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def add_folder(self, top: int, below: bytes) -> int:
+        self.folders.append(below)
+        self.folder_top.append(top)
+        return len(self.folders) - 1
+
+    def add(self, folder: int, name: bytes, kind: int, found: os.stat_result | None) -> int:
+        """Append a row and return its number."""
+        self._names += name
+        self._ends.append(len(self._names))
+        self.folder.append(folder)
+        self.kind.append(kind)
+        self.size.append(found.st_size if found else 0)
+        self.mtime_ns.append(found.st_mtime_ns if found else 0)
+        self.inode.append(found.st_ino if found else 0)
+        self.device.append(found.st_dev if found else 0)
+        return len(self.folder) - 1
+
+    def name(self, row: int) -> bytes:
+        return bytes(self._names[self._ends[row] : self._ends[row + 1]])
+
+    def below(self, row: int) -> bytes:
+        """The path of a row below its top."""
+        folder = self.folders[self.folder[row]]
+        name = self.name(row)
+        return folder + b"/" + name if folder else name
+
+    def path(self, row: int) -> bytes:
+        """The path of a row as the system is asked for it."""
+        return os.path.join(self.tops[self.folder_top[self.folder[row]]], self.below(row))
+
+    def shown(self, row: int) -> str:
+        """The path as text; bytes that are no text stay as ``os.fsdecode`` has them."""
+        return os.fsdecode(self.path(row))

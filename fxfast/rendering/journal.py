@@ -1,0 +1,209 @@
+"""The journal of an output folder: what is done, one line of JSON each, only ever appended.
+
+Every line carries a checksum (CRC-32 of what follows it); a line that is torn, damaged or of
+another version counts as not written. A line is appended after its output is on the disk and
+before the output gets its name, and holds the output's size and time: a line is believed only
+while a file of that size and time is there. So the journal can never say more than the disk.
+
+``{"crc":"..","run":"..","version":1,"model":..,"settings":..,"engine":..}`` starts the lines
+of one kind of work; ``{"crc":"..","out":..,"in":..,"id":[bytes, ns],"run":"..","file":[bytes,
+ns]}`` is a file, ``sha256`` in the place of the time where inputs are told by their contents.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import zlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fxfast.audio.paths import AnyPath, printable, reason
+from fxfast.errors import LockedError, OutputFolderError
+
+JOURNAL_NAME = ".fxfast-journal.jsonl"
+VERSION = 1
+_PREFIX = b'{"crc":"'
+_BODY = 18  # where what the checksum covers begins
+_PIECE_BYTES = 1 << 20
+_MAX_LINE_BYTES = 1 << 16
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def encode_line(values: dict[str, Any]) -> bytes:
+    """A journal line; text that is no Unicode is escaped, so every line is ASCII."""
+    body = json.dumps(values, separators=(",", ":"))[1:].encode("ascii") + b"\n"
+    return b'%b%08x",%b' % (_PREFIX, zlib.crc32(body), body)
+
+
+def decode_line(line: bytes) -> dict[str, Any] | None:
+    """The values of a line with its newline; None unless it is whole."""
+    if line[:8] != _PREFIX or line[16:18] != b'",':
+        return None
+    try:
+        if int(line[8:16], 16) != zlib.crc32(line[_BODY:]):
+            return None
+        values: dict[str, Any] = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return values
+
+
+class Entries:
+    """The believed lines, packed: the last one of each output counts."""
+
+    def __init__(self) -> None:
+        self.out_key = array("q")  # hash of the output's path below the folder
+        self.work_key = array("q")  # hash of input, its identity and the run
+        self.run_key = array("q")  # hash of model and settings
+        self.size = array("q")
+        self.mtime_ns = array("q")
+        self.bad_lines = 0
+
+    def __len__(self) -> int:
+        return len(self.out_key)
+
+    def add(self, line: bytes) -> None:
+        values = decode_line(line)
+        if values is None:
+            self.bad_lines += 1
+            return
+        try:
+            if "out" not in values:
+                self.bad_lines += values["version"] != VERSION
+                return
+            size, mtime_ns = values["file"]
+            work = work_key(os.fsencode(values["in"]), tuple(values["id"]), values["run"])
+            numbers = array("q", (size, mtime_ns))
+            run = hash(values["run"].partition("-")[0])
+            out_key = hash(os.fsencode(values["out"]))
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+            self.bad_lines += 1
+            return
+        self.out_key.append(out_key)
+        self.work_key.append(work)
+        self.run_key.append(run)
+        self.size.append(numbers[0])
+        self.mtime_ns.append(numbers[1])
+
+
+def work_key(input: bytes, identity: tuple[Any, ...], run: str) -> int:
+    """What has to be equal for a file to need no work."""
+    return hash((input, identity, run))
+
+
+class Journal:
+    """The open, locked journal of one output folder; threads and forked processes share it."""
+
+    def __init__(self, out_dir: AnyPath) -> None:
+        """Open or begin the journal, and lock it until the last process that has it ends.
+
+        Raises ``OutputFolderError`` where it cannot be written, ``LockedError`` while another
+        run has it.
+        """
+        self.path = Path(out_dir) / JOURNAL_NAME
+        self._fd = self._opened()
+        self._ends_with_newline = self._is_whole()
+
+    def _opened(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        while True:
+            try:
+                fd = os.open(self.path, flags, 0o666)
+            except OSError as error:
+                raise OutputFolderError(
+                    f"{printable(self.path)}: the journal cannot be written: {reason(error)}"
+                ) from error
+            try:
+                self._lock(fd)
+                # A journal that was deleted while we waited is nobody's: begin again.
+                if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                    return fd
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def _lock(self, fd: int) -> None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockedError(
+                f"{printable(self.path.parent)}: expected no other run with this output folder, "
+                "one is going"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+
+    def entries(self) -> Entries:
+        return read_entries(self._fd)
+
+    def append(self, lines: bytes, *, sync: bool = True) -> None:
+        """Add whole lines in one write and bring them to the disk; ``OSError`` if that fails."""
+        if not self._ends_with_newline:
+            lines = b"\n" + lines
+        written = 0
+        try:
+            while written < len(lines):
+                self._ends_with_newline = False
+                written += os.write(self._fd, lines[written:])
+            self._ends_with_newline = True
+        finally:
+            if written and not self._ends_with_newline:
+                self._ends_with_newline = lines[written - 1 : written] == b"\n"
+        if sync:
+            os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _is_whole(self) -> bool:
+        size = os.fstat(self._fd).st_size
+        return size == 0 or os.pread(self._fd, 1, size - 1) == b"\n"
+
+
+def read_entries(fd: int) -> Entries:
+    """All believed lines of an open journal."""
+    entries = Entries()
+    for line in _lines(fd):
+        entries.add(line)
+    return entries
+
+
+def read_journal(out_dir: AnyPath) -> Entries:
+    """All believed lines of the journal of a folder, without locking it; none if it has none."""
+    try:
+        fd = os.open(
+            Path(out_dir) / JOURNAL_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
+    except OSError:
+        return Entries()
+    try:
+        return read_entries(fd)
+    except OSError:
+        return Entries()
+    finally:
+        os.close(fd)
+
+
+def _lines(fd: int) -> Iterator[bytes]:
+    """The lines with their newlines; of garbage without any, no more than a piece is kept."""
+    rest = b""
+    offset = 0
+    while piece := os.pread(fd, _PIECE_BYTES, offset):
+        offset += len(piece)
+        *lines, rest = (rest + piece).split(b"\n")
+        rest = rest[:_MAX_LINE_BYTES]
+        for line in lines:
+            yield line + b"\n"
+    if rest:
+        yield rest
