@@ -73,7 +73,9 @@ SUITE = (
     Case("lstm-6x800", (32,), (), large=True),
     Case("gru-16"),
     Case("conv-lstm-24"),
+    Case("linear-200ms"),
     Case("linear-2s"),
+    Case("linear-10s"),
 )
 
 
