@@ -25,6 +25,8 @@ from fxfast.training import (
     StepInspector,
     TrainConfig,
     check_identity,
+    dataset_of,
+    held_out,
     read_description,
     train,
 )
@@ -115,7 +117,9 @@ def test_model_file_is_the_best_epoch_and_not_the_last(
     result = train(SMALL, [make_pair()], small_model(), tmp_path / "run")
     assert (result.best_epoch, result.validation_esr) == (2, 0.2)
     assert graph_bytes(exchange.load(tmp_path / "run")) == seen[1]
-    assert seen[-1] == seen[1]  # the test part is scored with the best model
+    test = dataset_of(SMALL, [make_pair()]).test
+    best = held_out.evaluate(exchange.load(tmp_path / "run"), list(test.pieces()), 7)
+    assert result.test_esr == pytest.approx(best, rel=1e-12)
     assert log_of(tmp_path / "run")[-1]["best_esr"] == 0.2
 
 

@@ -12,7 +12,7 @@ from fxfast import __version__
 from fxfast.errors import FxfastError, InputError
 
 COMMANDS = (
-    *("demo", "signals", "effects", "pairs", "pack", "identify", "train"),
+    *("demo", "signals", "effects", "pairs", "pack", "identify", "train", "evaluate"),
     *("export", "render", "inspect", "bench", "doctor"),
 )
 

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fxfast.errors import InputError, OutputExistsError
 
 if TYPE_CHECKING:
-    from fxfast.data import Data
     from fxfast.models import AudioModel
-    from fxfast.pairs.pair_set import Pair
     from fxfast.training import Observer, SanityResult, TrainConfig, TrainResult
 
 # Options that are fields of TrainConfig. None means: the default, or with --resume what
@@ -26,7 +24,13 @@ _CONFIG_FIELDS = (
     "block_samples",
     "segment_blocks",
     "learning_rate",
+    "final_learning_rate",
+    "schedule",
+    "decay",
+    "max_gradient_norm",
     "pre_emphasis",
+    "dc_weight",
+    "stft_weight",
     "seed",
     "device",
 )
@@ -41,7 +45,17 @@ def add_parser(subparsers: Any) -> None:
         "into training, validation and test parts that share no sample, or on a file that "
         "fxfast pack wrote, with its split.",
     )
-    parser.add_argument("pairs", metavar="PAIRS", type=Path, help="folder or packed file")
+    parser.add_argument(
+        "pairs", metavar="PAIRS", type=Path, nargs="+", help="folders of pairs, or a packed file"
+    )
+    parser.add_argument(
+        "--include",
+        metavar="PAIRS",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="more folders, for training alone",
+    )
     parser.add_argument("--model", metavar="NAME", help="architecture by name, e.g. conv-64-32")
     parser.add_argument("--out", metavar="RUN_DIR", type=Path, help="folder of the run")
     parser.add_argument("--seconds", type=float, help="stop after this training time")
@@ -64,16 +78,7 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         help="blocks through which a recurrent net keeps its state",
     )
-    parser.add_argument("--lr", dest="learning_rate", type=float, help="first learning rate")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument(
-        "--pre-emphasis",
-        type=float,
-        nargs="?",
-        const=0.95,
-        metavar="COEFFICIENT",
-        help="first-order pre-emphasis of the loss (0.95 when no value is given)",
-    )
+    _add_learning(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--resume", action="store_true", help="go on with the run in RUN_DIR")
     parser.add_argument(
@@ -92,6 +97,45 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_learning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lr", dest="learning_rate", type=float, help="highest learning rate")
+    parser.add_argument(
+        "--final-lr", dest="final_learning_rate", type=float, help="last and lowest learning rate"
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=("cosine", "exponential", "constant"),
+        help="how the learning rate falls: over the whole budget (cosine), by --decay every epoch, "
+        "not at all",
+    )
+    parser.add_argument("--decay", type=float, help="factor of an epoch (default 0.993)")
+    parser.add_argument(
+        "--clip",
+        dest="max_gradient_norm",
+        metavar="NORM",
+        type=float,
+        help="scale larger gradients down to this norm (default 1; 0: never)",
+    )
+    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--pre-emphasis",
+        type=float,
+        nargs="?",
+        const=0.95,
+        metavar="COEFFICIENT",
+        help="first-order pre-emphasis of the loss (0.95 when no value is given)",
+    )
+    parser.add_argument(
+        "--dc-weight", type=float, metavar="WEIGHT", help="so much of the DC loss in the loss"
+    )
+    parser.add_argument(
+        "--stft-weight",
+        type=float,
+        metavar="WEIGHT",
+        help="so much of the multi-resolution STFT loss in the loss",
+    )
+
+
 def _steps(text: str) -> tuple[int, ...]:
     try:
         steps = tuple(int(part) for part in text.split(","))
@@ -105,10 +149,11 @@ def _steps(text: str) -> tuple[int, ...]:
 def run(args: argparse.Namespace) -> int:
     """Trains, or checks the set-up with ``--sanity``; the exit code."""
     from fxfast.training import ProgressBar, check_identity, train
+    from fxfast.training.material import gather
 
     _require_options(args)
     config, model = _set_up(args)
-    data = _data(args.pairs)
+    data = gather(args.pairs, args.include)
     with ProgressBar("sanity check" if args.sanity else "training") as bar:
         observers: list[Observer] = [bar, *_inspectors(args)]
         if args.sanity:
@@ -120,13 +165,6 @@ def run(args: argparse.Namespace) -> int:
         return 0 if sanity.passed else 1
     print(json.dumps(asdict(result)) if args.json else _summary(result))
     return 0
-
-
-def _data(path: Path) -> Data | list[Pair]:
-    from fxfast.data import load
-    from fxfast.pairs.pair_set import load_pairs
-
-    return load(path) if path.is_file() else load_pairs(path)
 
 
 def _require_options(args: argparse.Namespace) -> None:
@@ -188,5 +226,6 @@ def _summary(result: TrainResult) -> str:
         f"best gain {result.best_gain_esr:.4f})\n"
         f"{result.epochs} epochs, {result.steps} steps, {result.seconds:.0f} s, "
         f"stopped by {result.stopped_by}; best epoch {result.best_epoch}\n"
+        f"{result.overfitting.words}\n"
         f"{Path(result.run_dir) / 'model.safetensors'}"
     )

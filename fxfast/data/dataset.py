@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from fxfast.data.split import PARTS, Split, cut
+from fxfast.data.split import PARTS, Split, cut_named
 from fxfast.errors import InputError, PairError
 from fxfast.pairs.pair_set import Pair
 
@@ -210,12 +210,14 @@ def from_arrays(
     knobs: Any = None,
     knob_names: Sequence[str] = (),
     split: Split | None = None,
+    named: Sequence[str] = (),
 ) -> Data:
     """A dataset of numpy arrays or CPU tensors (T,) or (1, T), float32 or int16, not copied.
 
     ``knobs`` are values (files, knobs) in [0, 1] that go with the files, ``sample_rate`` is one
-    or one per file. Without a ``split`` everything is for training. Raises ``PairError`` for
-    audio that is not a pair, ``InputError`` for the rest.
+    or one per file. Without a ``split`` everything is for training; with one by time, ``named`` may
+    say of every file which part it belongs to ("" where that is open: ``cut_named``). Raises
+    ``PairError`` for audio that is not a pair, ``InputError`` for the rest.
     """
     names = [str(index) for index in range(len(pairs))] if names is None else list(names)
     if len(names) != len(pairs) or not pairs:
@@ -229,7 +231,7 @@ def from_arrays(
                 f"{name}: expected {sides[0][0].dtype} samples as in {names[0]}, got {dry.dtype}"
             )
     lengths = np.array([len(dry) for dry, _ in sides], np.int64)
-    spans, parts = cut(lengths, split)
+    spans, parts = cut_named(lengths, split, named)
     return Data(
         audio=ArrayAudio(sides),
         names=names,
@@ -244,7 +246,7 @@ def from_arrays(
 
 
 def from_pairs(pairs: Sequence[Pair], split: Split | None = None) -> Data:
-    """A dataset of pairs in memory."""
+    """A dataset of pairs in memory; those that name a part of the split belong to it."""
     if not pairs:
         raise PairError("pairs: expected at least one, got none")
     return from_arrays(
@@ -252,6 +254,7 @@ def from_pairs(pairs: Sequence[Pair], split: Split | None = None) -> Data:
         [pair.sample_rate for pair in pairs],
         names=[pair.name for pair in pairs],
         split=split,
+        named=[pair.split for pair in pairs],
     )
 
 

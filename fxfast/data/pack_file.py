@@ -39,7 +39,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fxfast.data.dataset import Data, check_samples, checked_knobs
-from fxfast.data.split import PARTS, Split, cut
+from fxfast.data.split import PARTS, Split, cut_named
 from fxfast.errors import InputError, OutputExistsError, PackError, PairError
 from fxfast.native import engine
 from fxfast.pairs.pair_set import Pair
@@ -81,7 +81,8 @@ def pack(
 ) -> None:
     """Writes pairs, which may come one by one, into one file at ``path``, whole or not at all.
 
-    ``knobs`` maps the name of each pair to its values. Raises ``PairError`` for audio that is not
+    ``knobs`` maps the name of each pair to its values. Pairs that name a part belong to it where
+    the split is by time. Raises ``PairError`` for audio that is not
     a pair or, for int16, beyond full scale, ``InputError`` for the rest, ``OutputExistsError``
     when ``path`` is there and not to be replaced.
     """
@@ -92,10 +93,11 @@ def pack(
         raise OutputExistsError(f"{path}: expected a new file, got one that exists")
     with whole_file(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER.itemsize))
-        rows, names = _write_audio(file, pairs, np.dtype(dtype))
+        rows, names, named = _write_audio(file, pairs, np.dtype(dtype))
         values = [[]] * len(names) if knobs is None else [_knobs_of(knobs, n) for n in names]
+        spans = cut_named(rows["samples"].astype(np.int64), split or Split(), named)
         tables, header = _tables(
-            rows, names, split or Split(), checked_knobs(values, len(names), knob_names), knob_names
+            rows, names, spans, checked_knobs(values, len(names), knob_names), knob_names
         )
         header["dtype"] = DTYPES.index(dtype)
         header["tables"] = _align(file)
@@ -119,9 +121,11 @@ def _align(file: BinaryIO) -> int:
 
 def _write_audio(
     file: BinaryIO, pairs: Iterable[Pair], dtype: np.dtype[Any]
-) -> tuple[np.ndarray, list[str]]:
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """The rows of the files, their names, and the parts of the split that they name."""
     rows: list[tuple[int, ...]] = []
     names: list[str] = []
+    named: list[str] = []
     for pair in pairs:
         if pair.dry.ndim != 1 or pair.dry.shape != pair.wet.shape:
             raise PairError(
@@ -137,11 +141,12 @@ def _write_audio(
             sums.append(zlib.crc32(samples.data))
         rows.append((*offsets, len(pair.dry), 0, 0, pair.sample_rate, *sums))
         names.append(pair.name)
+        named.append(pair.split)
     if not rows:
         raise PairError("pairs: expected at least one, got none")
     if len(set(names)) != len(names):
         raise PairError("pairs: expected names that differ, got one twice")
-    return np.array(rows, _FILE), names
+    return np.array(rows, _FILE), names, named
 
 
 def _converted(name: str, side: str, audio: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -159,7 +164,7 @@ def _converted(name: str, side: str, audio: np.ndarray, dtype: np.dtype[Any]) ->
 def _tables(
     rows: np.ndarray,
     names: list[str],
-    split: Split,
+    cuts: tuple[np.ndarray, np.ndarray],
     knobs: np.ndarray,
     knob_names: Sequence[str],
 ) -> tuple[bytes, np.ndarray]:
@@ -168,7 +173,7 @@ def _tables(
     sizes = np.array([len(text) for text in texts], np.int64)
     offsets = np.cumsum(sizes) - sizes
     rows["name"], rows["name_bytes"] = offsets[: len(names)], sizes[: len(names)]
-    spans, parts = cut(rows["samples"].astype(np.int64), split)
+    spans, parts = cuts
     span_rows = np.zeros(len(spans), _SPAN)
     for column, field in enumerate(("file", "start", "samples")):
         span_rows[field] = spans[:, column]

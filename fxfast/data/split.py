@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +44,15 @@ class Split:
     def fractions(self) -> tuple[float, float, float]:
         return (self.train, self.validation, self.test)
 
-    def spans_of(self, samples: int) -> Iterator[tuple[int, int, int]]:
-        """Start, length and part of what a file of ``samples`` is cut into by time."""
+    def spans_of(
+        self, samples: int, parts: Collection[int] = range(len(PARTS))
+    ) -> Iterator[tuple[int, int, int]]:
+        """Start, length and part of what a file of ``samples`` is cut into by time, in these parts
+        alone: they share what the others would have had."""
+        whole = sum(self.fractions) / sum(self.fractions[part] for part in parts)
         end_fraction, start = 0.0, 0
-        for part, fraction in enumerate(self.fractions):
-            end_fraction += fraction
+        for part in sorted(parts):
+            end_fraction += self.fractions[part] * (whole if len(parts) < len(PARTS) else 1.0)
             stop = round(samples * min(end_fraction, 1.0))
             if stop > start:
                 yield start, stop - start, part
@@ -68,6 +72,37 @@ class Split:
         return parts
 
 
+def cut_named(
+    lengths: np.ndarray, split: Split | None, named: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """As ``cut``, of files some of which may belong to a part already, "" where that is open.
+
+    By time those are left whole and the open ones are cut. Where none is open, and none named for
+    validation or for the test, the files for training give these parts too.
+    Raises ``InputError`` for an unknown part.
+    """
+    if split is None or split.by != "time" or not any(named):
+        return cut(lengths, split)
+    unknown = sorted({part for part in named if part} - set(PARTS))
+    if unknown:
+        raise InputError(f"split: expected one of {', '.join(PARTS)}, got {unknown[0]!r}")
+    missing = [index for index, part in enumerate(PARTS) if part not in named and index > 0]
+    of_training = (0, *missing) if "" not in named else (0,)
+    rows: list[tuple[int, ...]] = []
+    for file, (samples, part) in enumerate(zip(lengths.tolist(), named, strict=True)):
+        if not part or (part == "train" and len(of_training) > 1):
+            parts = of_training if part else range(len(PARTS))
+            rows += [(file, *span) for span in split.spans_of(samples, parts)]
+        else:
+            rows.append((file, 0, samples, PARTS.index(part)))
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[tuple[int, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    table = np.array(rows, np.int64).reshape(-1, 4)
+    return np.ascontiguousarray(table[:, :3]), table[:, 3].copy()
+
+
 def cut(lengths: np.ndarray, split: Split | None) -> tuple[np.ndarray, np.ndarray]:
     """Spans (n, 3) of file, start and length, and the part of each. Without a split every file
     is one span for training; files that fractions below 1 leave over by file have none."""
@@ -82,5 +117,4 @@ def cut(lengths: np.ndarray, split: Split | None) -> tuple[np.ndarray, np.ndarra
     rows = [
         (file, *span) for file, samples in enumerate(lengths) for span in split.spans_of(samples)
     ]
-    table = np.array(rows, np.int64).reshape(-1, 4)
-    return np.ascontiguousarray(table[:, :3]), table[:, 3].copy()
+    return _columns(rows)

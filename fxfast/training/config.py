@@ -11,6 +11,7 @@ import torch
 from fxfast.errors import InputError, RunError
 
 DEVICES = ("auto", "cpu", "cuda")
+SCHEDULES = ("cosine", "exponential", "constant")
 # Share of the budget: at full rate from the first step, relu layers can die at once.
 WARM_UP = 0.05
 # The least and the most samples of a block of windows, and the blocks of the least.
@@ -30,9 +31,13 @@ class TrainConfig:
     A step takes ``batch_blocks`` blocks of ``block_samples`` targets. Of a recurrent net these are
     lanes and their chunks, and a lane starts anew after ``segment_blocks`` chunks. None leaves
     them to ``for_model``. The learning rate
-    rises over the first ``WARM_UP`` of the budget to ``learning_rate`` and then falls along
-    half a cosine to ``final_learning_rate``, so a short run decays as fully as a long one.
-    ``pre_emphasis`` is the coefficient of the loss filter (0 is off, 0.95 is usual).
+    rises over the first ``WARM_UP`` of the budget to ``learning_rate`` and then, with ``schedule``
+    "cosine", falls along half a cosine to ``final_learning_rate``, so a short run decays as fully
+    as a long one; "exponential" multiplies it by ``decay`` every epoch and "constant" keeps it,
+    both from the first step. Gradients are scaled down to norm ``max_gradient_norm`` (0: never).
+    The loss is the ESR, with ``pre_emphasis`` as the coefficient of its filter (0 is off, 0.95 is
+    usual), plus ``dc_weight`` times the DC loss and ``stft_weight`` times the multi-resolution
+    STFT loss.
     The three fractions and ``guard_samples`` are those of ``Split``, for data without one.
     """
 
@@ -44,7 +49,12 @@ class TrainConfig:
     segment_blocks: int | None = None
     learning_rate: float = 5e-3
     final_learning_rate: float = 2e-5
+    schedule: str = "cosine"
+    decay: float = 0.993
+    max_gradient_norm: float = 1.0
     pre_emphasis: float = 0.0
+    dc_weight: float = 0.0
+    stft_weight: float = 0.0
     seed: int = 0
     device: str = "auto"
     train_fraction: float = 0.75
@@ -69,6 +79,16 @@ class TrainConfig:
             )
         if not 0 <= self.pre_emphasis < 1:
             raise InputError(f"pre_emphasis: expected 0 to below 1, got {self.pre_emphasis}")
+        for name in ("max_gradient_norm", "dc_weight", "stft_weight"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name}: expected a number of at least 0, got {value!r}")
+        if self.schedule not in SCHEDULES:
+            raise InputError(
+                f"schedule: expected one of {', '.join(SCHEDULES)}, got {self.schedule!r}"
+            )
+        if not 0 < self.decay <= 1:
+            raise InputError(f"decay: expected above 0 to 1, got {self.decay!r}")
         if self.seconds is None and self.epochs is None and self.patience is None:
             raise InputError("budget: expected seconds, epochs or patience, got none of them")
         if self.device not in DEVICES:
@@ -106,9 +126,13 @@ def budget_used(config: TrainConfig, elapsed_seconds: float, epochs_done: float)
     return min(max(shares), 1.0)
 
 
-def learning_rate_at(config: TrainConfig, used: float) -> float:
-    """The learning rate when ``used`` (0 to 1) of the budget is used."""
+def learning_rate_at(config: TrainConfig, used: float, epoch: int = 0) -> float:
+    """The learning rate when ``used`` (0 to 1) of the budget is used, after ``epoch`` epochs."""
     high, low = config.learning_rate, config.final_learning_rate
+    if config.schedule == "constant":
+        return high
+    if config.schedule == "exponential":
+        return max(low, high * config.decay**epoch)
     if used < WARM_UP:
         return low + (high - low) * used / WARM_UP
     return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * (used - WARM_UP) / (1 - WARM_UP)))

@@ -5,6 +5,7 @@ log.jsonl          one line per epoch (EpochRecord)
 checkpoint.pt      the state after the last epoch, or within a long one
 model.safetensors  the model with the best validation ESR
 result.json        the figures of that model on the test part
+bad_batch.pt       the batch and the weights that gave a loss that is not finite
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model.safetensors"
+
+    @property
+    def bad_batch(self) -> Path:
+        return self.path / "bad_batch.pt"
 
     @property
     def result(self) -> Path:

@@ -15,6 +15,7 @@ from fxfast.data import Data, Piece, Split, from_pairs
 from fxfast.errors import RunError
 from fxfast.models import AudioModel
 from fxfast.pairs.pair_set import Pair
+from fxfast.player import Player
 from fxfast.training import run_folder
 from fxfast.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_json
 from fxfast.training.config import (
@@ -33,15 +34,12 @@ from fxfast.training.held_out import (
     unscored_samples,
 )
 from fxfast.training.levels import Levels, measure_levels
-from fxfast.training.losses import esr_loss
-from fxfast.training.metrics import esr, esr_of_best_gain
+from fxfast.training.metrics import Comparison, compare
 from fxfast.training.observers import EpochRecord, Observer, Step
+from fxfast.training.optimisation import Optimisation
+from fxfast.training.overfitting import Verdict, judge
 from fxfast.training.run_folder import RunFolder
 
-# Adam that forgets old gradients faster than usual, and a bound on their norm: both make
-# the high learning rates usable that short runs need.
-ADAM_BETAS = (0.9, 0.99)
-MAX_GRADIENT_NORM = 1.0
 # Within a long epoch a checkpoint is written so often.
 CHECKPOINT_SECONDS = 60.0
 
@@ -52,7 +50,8 @@ class TrainResult:
 
     ``test_esr`` is that of the best model on audio that training never saw;
     ``dry_as_wet_esr`` and ``best_gain_esr`` are what doing nothing and a plain gain
-    score on the same audio.
+    score on the same audio. ``scores`` are all figures of the three, ``overfitting`` says in words
+    whether the model learnt the training audio by heart.
     """
 
     run_dir: str
@@ -65,6 +64,8 @@ class TrainResult:
     steps: int
     seconds: float
     stopped_by: str
+    scores: Comparison
+    overfitting: Verdict
 
 
 def train(
@@ -148,10 +149,8 @@ class _Trainer:
     ) -> None:
         self.config, self.pieces, self.model = config, pieces, model
         self.folder, self.sample_rate = folder, sample_rate
-        self.feed, self.energy_floor = feed, levels.target_energy
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.learning_rate, betas=ADAM_BETAS
-        )
+        self.feed = feed
+        self.optimisation = Optimisation(config, model, levels.target_energy, folder.bad_batch)
         self.epoch = self.step = self.best_epoch = 0
         self.best_esr = math.inf
         self.progress = _Progress()
@@ -165,7 +164,7 @@ class _Trainer:
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(
             model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
+            optimizer=self.optimisation.optimizer.state_dict(),
             epoch=self.epoch,
             step=self.step,
             seed=self.config.seed,
@@ -182,7 +181,7 @@ class _Trainer:
     def restore(self, checkpoint: Checkpoint) -> None:
         try:
             self.model.load_state_dict(checkpoint.model)
-            self.optimizer.load_state_dict(checkpoint.optimizer)
+            self.optimisation.optimizer.load_state_dict(checkpoint.optimizer)
             self.feed.load_state_dict(checkpoint.feed)
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
@@ -282,7 +281,7 @@ class _Trainer:
     def _take_steps(self, observers: Sequence[Observer]) -> float:
         """The steps that are left of the epoch, or of the time; the last learning rate."""
         progress, steps_in_epoch = self.progress, self.feed.steps
-        learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        learning_rate = self.optimisation.learning_rate
         self.model.train()
         batches = self.feed.batches()
         while True:
@@ -293,7 +292,7 @@ class _Trainer:
                 break
             epochs_done = self.epoch + len(progress.losses) / steps_in_epoch
             used = budget_used(self.config, self.elapsed_seconds, epochs_done)
-            learning_rate = learning_rate_at(self.config, used)
+            learning_rate = learning_rate_at(self.config, used, self.epoch)
             step = self._take_step(batch, learning_rate, used)
             progress.losses.append(step.loss)
             progress.samples += batch.y_bct.numel()
@@ -308,28 +307,18 @@ class _Trainer:
         return self.config.seconds is not None and self.elapsed_seconds >= self.config.seconds
 
     def _take_step(self, batch: Batch, learning_rate: float, used: float) -> Step:
-        self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        prediction_bct = batch.predict()
-        loss = esr_loss(
-            prediction_bct,
-            batch.y_bct,
-            batch.mask_bct,
-            pre_emphasis=self.config.pre_emphasis,
-            energy_floor=self.energy_floor,
+        loss, prediction_bct = self.optimisation.step(
+            batch, learning_rate, self.step, self.epoch + 1
         )
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
-        self.optimizer.step()
         self.step += 1
         return Step(
             number=self.step - 1,
             epoch=self.epoch + 1,
             used=used,
-            loss=loss.detach(),
+            loss=loss,
             x_bct=batch.x_bct,
             y_bct=batch.y_bct,
-            prediction_bct=prediction_bct.detach(),
+            prediction_bct=prediction_bct,
         )
 
     def _require_finite(self, train_loss: float, learning_rate: float) -> None:
@@ -353,17 +342,31 @@ class _Trainer:
     def result(self, stopped_by: str) -> TrainResult:
         history = unscored_samples(self.model)
         test = self.pieces["test"]
-        inputs = [piece.dry[history:] for piece in test]
         wanted = targets(test, history + 1)
+        player = Player(exchange.load(self.folder.model), mode="stream")
+        scores = compare(
+            [player.render(piece.heard)[-len(piece.wet) :][history:] for piece in test],
+            [piece.dry[history:] for piece in test],
+            wanted,
+            self.sample_rate,
+        )
         return TrainResult(
             run_dir=str(self.folder.path),
-            test_esr=evaluate(exchange.load(self.folder.model), test, history + 1),
-            dry_as_wet_esr=esr(inputs, wanted),
-            best_gain_esr=esr_of_best_gain(inputs, wanted),
+            test_esr=_known(scores.model.esr),
+            dry_as_wet_esr=_known(scores.dry_as_wet.esr),
+            best_gain_esr=_known(scores.best_gain.esr),
             validation_esr=self.best_esr,
             best_epoch=self.best_epoch,
             epochs=self.epoch,
             steps=self.step,
             seconds=self.elapsed_seconds,
             stopped_by=stopped_by,
+            scores=scores,
+            overfitting=judge(run_folder.read_log(self.folder)),
         )
+
+
+def _known(value: float | None) -> float:
+    """An ESR of targets that ``require_part`` found not to be silent."""
+    assert value is not None
+    return value
