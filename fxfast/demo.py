@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class DemoResult:
             "date": date.today().isoformat(),
             "machine": machine(),
             "model": MODEL,
-            "training": {**self.training.__dict__, "run_dir": Path(self.training.run_dir).name},
+            "training": {**asdict(self.training), "run_dir": Path(self.training.run_dir).name},
             "library": {
                 "files": len(self.library.files),
                 "failed": len(self.library.failed),

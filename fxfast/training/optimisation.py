@@ -44,8 +44,10 @@ class Optimisation:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def step(self, batch: Batch, learning_rate: float, number: int, epoch: int) -> Taken:
-        """Goes one step down; ``number`` and ``epoch`` are for messages. Raises ``RunError``, with the weights as they were and the batch in
-        a file, when loss or gradient are not finite."""
+        """Goes one step down; ``number`` and ``epoch`` are for messages.
+
+        Raises ``RunError``, with the weights as they were and the batch in a file, when loss or
+        gradient are not finite."""
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         prediction_bct = batch.predict()
