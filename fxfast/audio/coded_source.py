@@ -15,6 +15,7 @@ import soundfile
 
 from fxfast.audio.headers import Header
 from fxfast.audio.paths import reason
+from fxfast.audio.sample_codings import packed_upper
 from fxfast.errors import ChecksumError, DecodeError, FormatError, ReadError, TruncatedError
 
 # What libsndfile says where a stream does not state its length.
@@ -124,9 +125,7 @@ class CodedSource:
             return
         np.multiply(block_tc.T, np.float32(2.0**-31), out=out_ct, casting="same_kind")
         if self._hash is not None:
-            sample_bytes = self._bits // 8
-            packed = block_tc.astype("<i4", copy=False).view(np.uint8).reshape(-1, 4)
-            self._hash.update(np.ascontiguousarray(packed[:, 4 - sample_bytes :]).data)
+            self._hash.update(packed_upper(block_tc, self._bits).data)
 
     def check_end(self) -> ChecksumError | TruncatedError | None:
         """What is wrong once the stream ended."""

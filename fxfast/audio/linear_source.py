@@ -8,7 +8,7 @@ import numpy as np
 
 from fxfast.audio.headers import Header
 from fxfast.audio.paths import reason
-from fxfast.audio.sample_codings import SampleDecoder
+from fxfast.audio.sample_codings import SLACK_BYTES, SampleDecoder
 from fxfast.errors import ChangedError, ReadError
 
 
@@ -31,10 +31,10 @@ class LinearSource:
         """As many frames as ``out_ct`` (C, n) has or are left. Raises ReadError, ChangedError."""
         frames = min(out_ct.shape[1], self._left)
         wanted = frames * self._frame_bytes
-        if len(self._raw) < wanted:
-            self._raw = np.zeros(wanted, np.uint8)
+        if len(self._raw) < wanted + SLACK_BYTES:
+            self._raw = np.zeros(wanted + SLACK_BYTES, np.uint8)
         self._fill(self._raw[:wanted])
-        self._decoder.decode(self._raw[:wanted], out_ct[:, :frames])
+        self._decoder.decode(self._raw, out_ct[:, :frames])
         self._left -= frames
         return int(frames)
 

@@ -10,24 +10,29 @@ import numpy as np
 
 from fxfast.audio.headers import Coding
 
+# Bytes that a buffer for ``SampleDecoder`` has behind its last sample.
+SLACK_BYTES = 4
+
 
 class SampleDecoder:
     """Decodes interleaved samples of one coding and channel count."""
 
     def __init__(self, coding: Coding, channels: int) -> None:
         self._coding, self._channels = coding, channels
-        self._wide = np.zeros((0, 4), np.uint8)
         order = ">" if coding.big_endian else "<"
         letter = {"int": "i", "unsigned": "u", "float": "f"}[coding.kind]
         width = 4 if coding.sample_bytes == 3 else coding.sample_bytes
         self._dtype = np.dtype(f"{order}{letter}{width}")
+        self._wide = np.zeros(0, np.int32)
 
     def decode(self, raw: np.ndarray, out_ct: np.ndarray) -> None:
-        """``raw`` bytes of n frames (uint8) into ``out_ct``, float32 (C, n)."""
-        coding = self._coding
+        """The first bytes of ``raw`` (uint8, with slack behind) into ``out_ct``, float32 (C, n)."""
+        coding, samples = self._coding, out_ct.size
         if coding.sample_bytes == 3:
-            raw = self._widened(raw)
-        x_ct = raw.view(self._dtype).reshape(-1, self._channels).T
+            x = self._widened(raw, samples)
+        else:
+            x = raw[: samples * coding.sample_bytes].view(self._dtype)
+        x_ct = x.reshape(-1, self._channels).T
         if coding.kind == "float":
             with np.errstate(over="ignore", invalid="ignore"):
                 np.copyto(out_ct, x_ct, casting="same_kind")
@@ -38,15 +43,17 @@ class SampleDecoder:
             scale = np.float32(2.0 ** -(8 * self._dtype.itemsize - 1))
             np.multiply(x_ct, scale, out=out_ct, dtype=np.float32, casting="same_kind")
 
-    def _widened(self, raw: np.ndarray) -> np.ndarray:
-        """24 bits at the top of 32; the low byte is 0."""
-        samples = len(raw) // 3
+    def _widened(self, raw: np.ndarray, samples: int) -> np.ndarray:
+        """24 bits at the top of 32. Every load takes a byte of the next sample, or of the slack."""
         if len(self._wide) < samples:
-            self._wide = np.zeros((samples, 4), np.uint8)
+            self._wide = np.zeros(samples, np.int32)
         wide = self._wide[:samples]
-        first = 0 if self._coding.big_endian else 1
-        wide[:, first : first + 3] = raw.reshape(samples, 3)
-        return wide.reshape(-1)
+        overlapping = np.ndarray((samples,), self._dtype, raw.data, 0, (3,))
+        if self._coding.big_endian:
+            np.bitwise_and(overlapping, -256, out=wide)
+        else:
+            np.left_shift(overlapping, 8, out=wide)
+        return wide
 
 
 class SampleEncoder:
@@ -86,6 +93,21 @@ class SampleEncoder:
 
 
 def packed_24(codes: np.ndarray) -> np.ndarray:
-    """int32 codes as bytes, three for each."""
-    as_bytes = codes.astype("<i4", copy=False).view(np.uint8).reshape(-1, 4)
-    return np.ascontiguousarray(as_bytes[:, :3])
+    """The lower 24 bits of int32 codes as bytes, three for each."""
+    return _lower_bytes(codes, 0)
+
+
+def packed_upper(codes: np.ndarray, bits: int) -> np.ndarray:
+    """The upper 8, 16 or 24 bits of int32 codes as little-endian bytes."""
+    if bits == 16:
+        return np.ascontiguousarray(codes.reshape(-1).view("<i2")[1::2]).view(np.uint8)
+    return _lower_bytes(codes, 1) if bits == 24 else codes.reshape(-1).view(np.uint8)[3::4].copy()
+
+
+def _lower_bytes(codes: np.ndarray, first: int) -> np.ndarray:
+    """Three bytes of each code; one at a time is four times as fast as three."""
+    as_bytes = np.ascontiguousarray(codes, "<i4").reshape(-1).view(np.uint8)
+    packed = np.empty(3 * codes.size, np.uint8)
+    for index in range(3):
+        packed[index::3] = as_bytes[first + index :: 4]
+    return packed
