@@ -38,6 +38,13 @@ class LinearSource:
         self._left -= frames
         return int(frames)
 
+    def skip(self, frames: int) -> int:
+        """Leave out as many of the next frames as there are; returns how many."""
+        skipped = min(max(0, frames), self._left)
+        self._position += skipped * self._frame_bytes
+        self._left -= skipped
+        return skipped
+
     def _fill(self, raw: np.ndarray) -> None:
         view, got = raw.data, 0
         while got < len(view):

@@ -264,6 +264,15 @@ class AudioReader:
             self._end()
         return block_ct
 
+    def skip(self, frames: int) -> None:
+        """Pass over frames of a file of plain numbers; of any other, read and forget them."""
+        if isinstance(self._source, LinearSource):
+            skipped = self._source.skip(frames)
+            self._delivered += skipped
+            return
+        while frames > 0 and (got := self.read(min(frames, self._block_frames)).shape[1]):
+            frames -= got
+
     def _end(self) -> None:
         self._ended = True
         self._check_unchanged()

@@ -10,15 +10,18 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fxfast.audio.files import AudioInfo, BlockWriter, probe, read_blocks
+from fxfast.audio.files import AudioInfo, BlockWriter, Outcome, open_audio, probe
+from fxfast.audio.metadata import Metadata, read_metadata
 from fxfast.audio.paths import AnyPath, printable
 from fxfast.audio.publishing import Unpublished
 from fxfast.errors import (
     AudioFileError,
     ChannelsError,
+    EmptyFileError,
     InputError,
     NonfiniteError,
     OutputExistsError,
@@ -44,6 +47,9 @@ __all__ = [
 BLOCK_FRAMES = 16384
 # One block in float32 stays within 1 MiB whatever the number of channels.
 _BLOCK_SAMPLES = 1 << 18
+_CODED_FORMATS = ("FLAC", "OGG", "MP3", "CAF")
+# The same noise in every file: what is rendered again is the same again.
+_DITHER_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,9 @@ class RenderedFile:
     ``clipped`` counts samples that an integer format cut at full scale, ``zeroed`` those of the
     input that were NaN or infinite. ``peak_dbfs`` is that of the output before it was clipped,
     None of silence. ``loudness_lufs`` was measured before ``gain_db`` was applied, None unless a
-    loudness was asked for.
+    loudness was asked for. ``salvaged`` is the code of what a lenient run passed over, and
+    ``notes`` say what is worth knowing of the input: "streamed", "suffix_mismatch", "metadata
+    dropped: iXML" and the like.
     """
 
     input: Path
@@ -67,6 +75,8 @@ class RenderedFile:
     peak_dbfs: float | None = None
     gain_db: float = 0.0
     loudness_lufs: float | None = None
+    salvaged: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -104,6 +114,7 @@ def render_file(
     _check_output(Path(in_path), Path(out_path), overwrite)
     block_frames = max(1, min(block_frames, _BLOCK_SAMPLES // info.channels))
     channels = processing.output_channels(info.channels)
+    metadata = read_metadata(in_path)
     writer = BlockWriter(
         out_path,
         info.sample_rate,
@@ -111,35 +122,43 @@ def render_file(
         None,
         output_subtype(info.subtype, Path(out_path).suffix, subtype),
         overwrite=overwrite,
-        expected_frames=info.frames,
+        dither=_DITHER_SEED if processing.dither else None,
+        metadata=metadata,
+        channel_mask=info.channel_mask if channels == info.channels else 0,
         publish=publish,
     )
     source = _Source(info, processing, block_frames)
     levels = Levels()
     with writer:
-        blocks = _output_blocks(player, source, Path(out_path).parent, levels)
+        blocks = _output_blocks(player, source, processing, Path(out_path).parent, levels)
         for block_ct in blocks:
             if stopped is not None and stopped():
                 raise RunError(f"{printable(out_path)}: stopped before it was complete")
             writer.write(block_ct)
-        if writer.frames != info.frames:
+        if writer.frames != source.outcome.delivered:
             raise AudioFileError(
-                f"{printable(in_path)}: changed while it was read: "
-                f"expected {info.frames} frames, got {writer.frames}"
+                f"{printable(in_path)}: cannot be rendered: "
+                f"expected {source.outcome.delivered} frames, got {writer.frames}"
             )
     return RenderedFile(
         Path(in_path),
         Path(out_path),
         info.sample_rate,
         channels,
-        info.frames,
+        writer.frames,
         writer.subtype,
         writer.clipped,
-        source.zeroed,
+        source.outcome.nonfinite,
         levels.peak_dbfs,
         levels.gain_db,
         levels.loudness_lufs,
+        source.outcome.problem,
+        _notes(info, metadata),
     )
+
+
+def _notes(info: AudioInfo, metadata: Metadata) -> tuple[str, ...]:
+    return info.flags + tuple(f"metadata dropped: {name}" for name in metadata.dropped)
 
 
 def check_input(
@@ -153,8 +172,11 @@ def check_input(
     resampled.
     """
     processing = processing or Processing()
-    info = probe(in_path)
+    # The policy says how many channels are too many, whatever the header claims.
+    info = probe(in_path, lenient=processing.lenient, max_channels=1 << 16)
     _check_channels(info, processing)
+    if processing.no_empty and info.promised == 0:
+        raise EmptyFileError(f"{printable(in_path)}: expected at least 1 frame, got 0")
     if info.sample_rate == model_rate or processing.ignore_rate:
         return info
     if not processing.resample:
@@ -175,39 +197,50 @@ def _check_channels(info: AudioInfo, processing: Processing) -> None:
     if info.channels > limit:
         what = " for mid-side" if limit == 2 else ""
         raise ChannelsError(
-            f"{printable(info.path)}: expected at most {limit} channels{what}, got {info.channels}"
+            f"{printable(info.path)}: expected at most {limit} channels{what}, got {info.channels}",
+            channels=info.channels,
+            limit=limit,
         )
 
 
 class _Source:
-    """The blocks of the input; counts the samples that were no numbers and became 0."""
+    """The blocks of the input; ``outcome`` is how reading them went."""
 
     def __init__(self, info: AudioInfo, processing: Processing, block_frames: int) -> None:
-        self.info, self.processing, self.block_frames = info, processing, block_frames
-        self.zeroed = 0
+        self.info = info
+        self._settings: dict[str, Any] = {
+            "block_frames": block_frames,
+            "lenient": processing.lenient,
+            "nonfinite": processing.nonfinite,
+            "identity": info.identity,
+        }
+        self.outcome = Outcome(None, 0)
+        self.frames = info.frames
+        if processing.lenient and info.format in _CODED_FORMATS:
+            # How much of a damaged file can be decoded shows only by decoding it.
+            for _ in self.blocks():
+                pass
+            self.frames = self.outcome.delivered
+
+    @property
+    def block_frames(self) -> int:
+        return int(self._settings["block_frames"])
 
     def blocks(self) -> Iterator[np.ndarray]:
-        zero = self.processing.nonfinite == "zero"
-        for block_ct in read_blocks(self.info.path, self.block_frames, allow_nonfinite=zero):
-            yield self._without_nonfinite(block_ct) if zero else block_ct
-
-    def _without_nonfinite(self, block_ct: np.ndarray) -> np.ndarray:
-        finite_ct = np.isfinite(block_ct)
-        bad = block_ct.size - int(np.count_nonzero(finite_ct))
-        if bad == 0:
-            return block_ct
-        self.zeroed += bad
-        return np.where(finite_ct, block_ct, np.float32(0.0))
+        """Views of one buffer."""
+        with open_audio(self.info.path, **self._settings) as reader:
+            yield from reader
+            self.outcome = reader.outcome
 
 
 def _output_blocks(
-    player: StreamPlayer, source: _Source, folder: Path, levels: Levels
+    player: StreamPlayer, source: _Source, processing: Processing, folder: Path, levels: Levels
 ) -> Iterator[np.ndarray]:
     """Blocks (C, n) of the output, together as long as the file."""
-    info, processing = source.info, source.processing
+    info = source.info
     # A rate that is not looked at is the model's.
     rate = player.graph.sample_rate if processing.ignore_rate else info.sample_rate
-    shape = FileShape(rate, info.channels, info.frames)
+    shape = FileShape(rate, info.channels, source.frames)
     policy = ChannelPolicy(processing.channels, info.channels)
     rendered = rendered_blocks(player, source.blocks(), shape, policy, source.block_frames)
     finite = _refuse_nonfinite(rendered, info)
@@ -223,7 +256,8 @@ def _refuse_nonfinite(source: Iterator[np.ndarray], info: AudioInfo) -> Iterator
             frame = frames + int(np.argmin(finite_t))
             raise NonfiniteError(
                 f"{printable(info.path)}: expected finite samples from the model, "
-                f"got NaN or infinity at frame {frame}"
+                f"got NaN or infinity at frame {frame}",
+                frame=frame,
             )
         frames += block_ct.shape[1]
         yield block_ct
