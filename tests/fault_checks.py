@@ -128,7 +128,8 @@ class Fault:
 
 def check_outputs(out: Path, expected: Mapping[str, np.ndarray | None]) -> None:
     """C1: under ``out`` is what is expected, by the names of the inputs, and nothing else."""
-    found = {path.stem: path for path in out.rglob("*") if path.is_file()}
+    visible = [path for path in out.rglob("*") if not path.name.startswith(".fxfast-")]
+    found = {path.stem: path for path in visible if path.is_file()}
     assert set(found) == {Path(name).stem for name in expected}
     for name, x_ct in expected.items():
         if x_ct is not None and x_ct.shape[1]:
