@@ -16,10 +16,18 @@ import soundfile
 from fxfast.audio.headers import Header
 from fxfast.audio.paths import reason
 from fxfast.audio.sample_codings import packed_upper
-from fxfast.errors import ChecksumError, DecodeError, FormatError, ReadError, TruncatedError
+from fxfast.errors import (
+    AudioFileError,
+    ChecksumError,
+    DecodeError,
+    FormatError,
+    ReadError,
+    TruncatedError,
+)
 
 # What libsndfile says where a stream does not state its length.
 _UNKNOWN_FRAMES = 1 << 48
+_SALVAGED_FRAMES = 512
 
 
 class DescriptorStream:
@@ -69,8 +77,12 @@ class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
 class CodedSource:
     """Blocks of float32 from libsndfile. Raises FormatError and ReadError when it cannot open."""
 
-    def __init__(self, fd: int, name: str, size: int, header: Header) -> None:
+    def __init__(
+        self, fd: int, name: str, size: int, header: Header, salvages: bool = False
+    ) -> None:
         self.name = name
+        self._salvages = salvages
+        self._late_error: DecodeError | None = None
         self._stream = DescriptorStream(fd, size)
         try:
             self._file = _Sequential(self._stream, "r")
@@ -102,9 +114,26 @@ class CodedSource:
     def read_into(self, out_ct: np.ndarray) -> int:
         """Decode up to as many frames as ``out_ct`` (C, n) has; fewer only at the end.
 
-        Raises DecodeError for damaged sound and ReadError; what was decoded before is lost to
-        the caller then, as libsndfile does not say how much of the block is good.
+        Raises DecodeError for damaged sound and ReadError. What was decoded of the block before
+        is lost then, as libsndfile does not say how much is good; who salvages decodes in small
+        pieces and hears of the error from ``check_end``.
         """
+        frames = out_ct.shape[1]
+        if not self._salvages:
+            return self._read_piece(out_ct)
+        got = 0
+        while got < frames and self._late_error is None:
+            piece_ct = out_ct[:, got : got + _SALVAGED_FRAMES]
+            try:
+                count = self._read_piece(piece_ct)
+            except DecodeError as error:
+                self._late_error, count = error, 0
+            got += count
+            if count < piece_ct.shape[1]:
+                break
+        return got
+
+    def _read_piece(self, out_ct: np.ndarray) -> int:
         frames = out_ct.shape[1]
         if len(self._buffer) < frames:
             self._buffer = np.zeros((frames, self.channels), self._buffer.dtype)
@@ -127,8 +156,10 @@ class CodedSource:
         if self._hash is not None:
             self._hash.update(packed_upper(block_tc, self._bits).data)
 
-    def check_end(self) -> ChecksumError | TruncatedError | None:
+    def check_end(self) -> AudioFileError | None:
         """What is wrong once the stream ended."""
+        if self._late_error is not None:
+            return self._late_error
         if self.frames is not None and self.delivered < self.frames:
             return TruncatedError(
                 f"{self.name}: truncated: expected {self.frames} frames, got {self.delivered}",

@@ -184,10 +184,10 @@ class AudioReader:
             self._source = LinearSource(self._fd, self._name, size, header)
         elif header.format == "FLAC":
             # The header says it all; a decoder takes ten times as long to open.
-            self._start = lambda: CodedSource(self._fd, self._name, size, header)
+            self._start = lambda: CodedSource(self._fd, self._name, size, header, self._lenient)
             frames = (header.promised or 0) if header.problem is None else 0
         else:
-            source = CodedSource(self._fd, self._name, size, header)
+            source = CodedSource(self._fd, self._name, size, header, self._lenient)
             self._source = source
             rate, channels = source.sample_rate, source.channels
             format, subtype, frames = source.format, source.subtype, source.frames or 0

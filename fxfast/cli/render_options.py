@@ -57,6 +57,14 @@ def add_processing(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="NaN and infinity in the input: refuse the file, or take them as 0 (default: error)",
     )
+    parser.add_argument(
+        "--lenient",
+        action="store_true",
+        help="render what is there of a damaged file and mark it (default: refuse it)",
+    )
+    parser.add_argument(
+        "--no-empty", action="store_true", help="refuse files without a single frame"
+    )
 
 
 def processing_of(args: argparse.Namespace) -> Processing:
@@ -72,8 +80,8 @@ def processing_of(args: argparse.Namespace) -> Processing:
         target_db=args.target,
         dither=args.dither,
         nonfinite=args.nonfinite,
-        lenient=getattr(args, "lenient", False),
-        no_empty=getattr(args, "no_empty", False),
+        lenient=args.lenient,
+        no_empty=args.no_empty,
     )
     processing.check()
     return processing

@@ -90,10 +90,13 @@ def read_manifest(pairs_dir: AnyPath) -> list[PairRecord]:
                     inside(root, side, where)
     except OSError as error:
         raise PairError(f"{printable(path)}: cannot be read: {reason(error)}") from error
-    names = [record.name for record in records]
-    for name in names:
-        if names.count(name) > 1:
-            raise PairError(f"{printable(path)}: expected each name once, got {name!r} twice")
+    seen: set[str] = set()
+    for record in records:
+        if record.name in seen:
+            raise PairError(
+                f"{printable(path)}: expected each name once, got {record.name!r} twice"
+            )
+        seen.add(record.name)
     return records
 
 

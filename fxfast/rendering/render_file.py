@@ -18,6 +18,7 @@ from fxfast.audio.files import AudioInfo, BlockWriter, Outcome, open_audio, prob
 from fxfast.audio.metadata import Metadata, read_metadata
 from fxfast.audio.paths import AnyPath, printable
 from fxfast.audio.publishing import Unpublished
+from fxfast.audio.writer import check_capacity, choose_format
 from fxfast.errors import (
     AudioFileError,
     ChannelsError,
@@ -41,6 +42,7 @@ __all__ = [
     "RenderedFile",
     "StreamPlayer",
     "check_input",
+    "check_output_format",
     "render_file",
 ]
 
@@ -190,6 +192,19 @@ def check_input(
             f"to the model's {model_rate} Hz, got {info.sample_rate} Hz"
         )
     return info
+
+
+def check_output_format(
+    info: AudioInfo, out_path: AnyPath, subtype: str, processing: Processing | None = None
+) -> None:
+    """Raise ``ChannelsError`` or ``RateError`` where the output's format cannot hold the input's
+    channels or rate: a FLAC file has at most 8 channels.
+    """
+    suffix = Path(out_path).suffix
+    channels = (processing or Processing()).output_channels(info.channels)
+    out_subtype = output_subtype(info.subtype, suffix, subtype)
+    format, out_subtype = choose_format(Path(out_path), None, out_subtype)
+    check_capacity(out_path, format, out_subtype, info.sample_rate, channels)
 
 
 def _check_channels(info: AudioInfo, processing: Processing) -> None:

@@ -40,6 +40,7 @@ from fxfast.rendering.render_file import (
     RenderedFile,
     StreamPlayer,
     check_input,
+    check_output_format,
     render_file,
 )
 from fxfast.rendering.resume import MISSING, STALE, UNKNOWN, content_hash
@@ -130,10 +131,11 @@ class Worker:
                 self._emit(self._failure(job, error, started))
 
     def _probe(self, job: int) -> AudioInfo:
-        player = self._work.players[self._work.plan.model(job)]
-        return check_input(
-            self._work.plan.input(job), player.graph.sample_rate, self._work.processing
-        )
+        work, plan = self._work, self._work.plan
+        player = work.players[plan.model(job)]
+        info = check_input(plan.input(job), player.graph.sample_rate, work.processing)
+        check_output_format(info, plan.output(job), work.subtype, work.processing)
+        return info
 
     def _publish(self) -> tuple[Root, Publisher]:
         with self._open_lock:
