@@ -36,7 +36,7 @@ struct PackedGate {
   double scale;
 };
 constexpr PackedGate kGates[kCellCount][4] = {
-    {{0, kSigmoidScale}, {2, kTanhScale}, {1, kSigmoidScale}, {3, kSigmoidScale}},
+    {{0, -kSigmoidScale}, {2, kTanhScale}, {1, -kSigmoidScale}, {3, -kSigmoidScale}},
     {{0, 1.0}, {1, 1.0}, {2, 1.0}, {3, 1.0}}};
 
 }  // namespace

@@ -101,12 +101,81 @@ static FXFAST_INLINE V difference_of(const Exp2<V>& e, V scale) {
 }
 
 // The cells, in steps so that a kernel may run them between the sums of other streams. `memory` is
-// the c of an LSTM, which stays times 2 / ln2 as tanh wants it, or the h of a GRU.
+// the c of an LSTM, which stays times 2 / ln2 as tanh wants it, or the h of a GRU. The gates of an
+// LSTM under a sigmoid have the opposite sign.
 constexpr int kCellSteps = 8;
+constexpr float kTanhScale = 2.885390082f;  // 2 / ln2
 
 template <Cell kCell, typename V>
 struct CellSteps;
 
+#if defined(__AVX512DQ__)
+// 2^w from the fraction above the integer below: five products, one instruction for the exponent.
+template <typename V>
+static FXFAST_INLINE V scaled(V v, V exponent) {
+  V result;
+  __asm__("vscalefps %2, %1, %0" : "=v"(result) : "v"(v), "v"(exponent));
+  return result;
+}
+template <typename V>
+static FXFAST_INLINE V power_of_two(V any) {
+  V r;
+  __asm__("vreduceps $1, %1, %0" : "=v"(r) : "v"(any));
+  V power = r * 0.00186713005f + 0.00901703071f;
+  power = power * r + 0.0557999127f;
+  power = power * r + 0.240164444f;
+  power = power * r + 0.693151295f;
+  return scaled(power * r + 1.0f, limited(any));
+}
+
+// tanh = over / under of w times 2 / ln2. Nothing cancels near zero: there s is 1 and s u - u is 0.
+template <typename V>
+struct TanhParts {
+  V over, under;
+};
+template <typename V>
+static FXFAST_INLINE TanhParts<V> tanh_parts(V any) {
+  V r;
+  __asm__("vreduceps $0, %1, %0" : "=v"(r) : "v"(any));
+  const V one = V{} + 1.0f, s = scaled(one, limited(any) - r);
+  const V r2 = r * r;
+  const V u = (r2 * -0.00092114194f + 0.11552419f) * r2 + kTanhScale;
+  const V over = settled_value(s * r + r) + settled_value(s * u - u);
+  return {over, (u - r) * 2.0f + over};
+}
+
+// With I, F, O the powers of the gates, sigmoid = 1 / (1 + I), and tanh(g) = p / q,
+//   c = (c (1 + I) q + (1 + F) p) / ((1 + F) (1 + I) q)  and  h = over / ((1 + O) under):
+// two divisions, which on some processors block the multipliers for as long as eight of them.
+template <typename V>
+struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
+  V a, p, q;
+
+  template <int kStep>
+  FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
+    if constexpr (kStep == 0) {
+      a = power_of_two(gates[0]);
+    } else if constexpr (kStep == 1) {
+      const TanhParts<V> g = tanh_parts(gates[1]);
+      p = g.over * kTanhScale, q = g.under;
+    } else if constexpr (kStep == 2) {
+      a = settled_value(a * q + q);
+    } else if constexpr (kStep == 3) {
+      const V f = power_of_two(gates[2]);
+      p = settled_value(f * p + p), q = settled_value(f * a + a);
+    } else if constexpr (kStep == 4) {
+      memory = p = settled_value(settled_value(memory * a + p) / q);
+    } else if constexpr (kStep == 5) {
+      a = power_of_two(gates[3]);
+    } else if constexpr (kStep == 6) {
+      const TanhParts<V> t = tanh_parts(p);
+      p = t.over, q = settled_value(a * t.under + t.under);
+    } else {
+      h = p / q;
+    }
+  }
+};
+#else
 template <typename V>
 struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
   V a, b, p, q;
@@ -115,20 +184,20 @@ struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
   FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
     if constexpr (kStep == 0) {
       const Exp2<V> i = exp2_of(gates[0]);
-      a = i.rising, b = both_of(i);
+      a = i.falling, b = both_of(i);
     } else if constexpr (kStep == 1) {
       const Exp2<V> g = exp2_of(gates[1]);
-      p = difference_of(g, V{} + 2.885390082f), q = both_of(g);
+      p = difference_of(g, V{} + kTanhScale), q = both_of(g);
     } else if constexpr (kStep == 2) {
       a = settled_value((a * p) / (b * q));
     } else if constexpr (kStep == 3) {
       const Exp2<V> f = exp2_of(gates[2]);
-      b = f.rising / both_of(f);
+      b = f.falling / both_of(f);
     } else if constexpr (kStep == 4) {
       memory = b = settled_value(b * memory + a);
     } else if constexpr (kStep == 5) {
       const Exp2<V> o = exp2_of(gates[3]);
-      a = o.rising / both_of(o);
+      a = o.falling / both_of(o);
     } else if constexpr (kStep == 6) {
       const Exp2<V> t = exp2_of(b);
       p = difference_of(t, a), q = both_of(t);
@@ -137,6 +206,7 @@ struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
     }
   }
 };
+#endif
 
 template <typename V>
 struct CellSteps<Cell::kGru, V> {  // gates r, z, nx, nh
@@ -144,7 +214,7 @@ struct CellSteps<Cell::kGru, V> {  // gates r, z, nx, nh
 
   template <int kStep>
   FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
-    constexpr float kSigmoidScale = 1.442695041f, kTanhScale = 2.885390082f;
+    constexpr float kSigmoidScale = 1.442695041f;
     if constexpr (kStep == 0) {
       const Exp2<V> r = exp2_of(settled_value(gates[0] * kSigmoidScale));
       a = r.rising / both_of(r);

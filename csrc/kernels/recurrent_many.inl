@@ -78,13 +78,13 @@ __attribute__((noinline)) void pending_step(Track* tracks, int t, int first,
     next.new_h[s] = step.new_h[s];
   }
   Sums<kStreams, kVecs> even, odd;
-  clear<kStreams, kVecs>(even);
+  inputs.start(even, group, step);
   clear<kStreams, kVecs>(odd);
   CellWork<kCell, kBefore, kStreams> work;
   sums_and_cells<G, kLanes, kStreams, kVecs>(even, odd, group.weights + step.x_rows * G::kRow,
                                              step.h, lanes, work, before);
   add<kStreams, kVecs>(even, odd);
-  inputs.add_to(even, group, step);
+  inputs.end(even, step);
 #pragma GCC unroll 2
   for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4

@@ -51,13 +51,13 @@ static FXFAST_INLINE void add(Sums<kStreams, kVecs>& sums, const Sums<kStreams, 
   }
 }
 
-// One run of rows in two chains. kRows says how many where that is known, and is 0 otherwise.
+// One run of rows in two chains, the even one from what `sums` holds on. kRows says how many rows
+// where that is known, and is 0 otherwise.
 template <typename G, int kRows, int kStreams, int kVecs>
 static FXFAST_INLINE void run_sums(Sums<kStreams, kVecs>& sums, const float* w,
                                    const float* const (&x)[kStreams], std::ptrdiff_t x_step,
                                    int any_rows, std::ptrdiff_t from = 0) {
   Sums<kStreams, kVecs> odd;
-  clear<kStreams, kVecs>(sums);
   clear<kStreams, kVecs>(odd);
   if constexpr (kRows > 0) {
 #pragma GCC unroll 32
@@ -76,6 +76,7 @@ static FXFAST_INLINE void run_sums(Sums<kStreams, kVecs>& sums, const float* w,
   add<kStreams, kVecs>(sums, odd);
 }
 
+// All rows, the first run from what `sums` holds on.
 template <typename G, int kRows, int kStreams, int kVecs>
 static FXFAST_INLINE void all_sums(Sums<kStreams, kVecs>& sums, const float* w,
                                    const float* const (&x)[kStreams], std::ptrdiff_t x_step,
@@ -95,6 +96,7 @@ static FXFAST_INLINE void all_sums(Sums<kStreams, kVecs>& sums, const float* w,
         for (int v = 0; v < kVecs; ++v) total[s][v] = sums[s][v];
       }
       __asm__ volatile("" : : "r"(&total) : "memory");
+      clear<kStreams, kVecs>(sums);
       run_sums<G, 0, kStreams, kVecs>(sums, w + j * G::kRow, x, x_step,
                                       left < kRecurrentRun ? left : kRecurrentRun, j * x_step);
       __asm__ volatile("" : : "r"(&total) : "memory");
@@ -116,6 +118,24 @@ struct Step {
   int x_rows, h_rows;
 };
 
+template <typename G, int kStreams, int kVecs>
+static FXFAST_INLINE void load_bias(Sums<kStreams, kVecs>& sums, const G& group) {
+#pragma GCC unroll 4
+  for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) sums[s][v] = load(group.bias + v * G::kStep);
+  }
+}
+
+template <typename G, int kStreams, int kVecs>
+static FXFAST_INLINE void add_bias(Sums<kStreams, kVecs>& sums, const G& group) {
+#pragma GCC unroll 4
+  for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) sums[s][v] += load(group.bias + v * G::kStep);
+  }
+}
+
 // The parts of the gates that read x, with the bias. Not inline: it wants all registers.
 // `other` is the x of the second stream.
 template <typename G, int kStreams>
@@ -127,20 +147,13 @@ __attribute__((noinline)) void sum_inputs(G group, const float* first, const flo
   if constexpr (kStreams == 2) x[1] = other;
   constexpr int kVecs = G::kVectors;
   Sums<kStreams, kVecs> total;
-  const auto add_bias = [&]() __attribute__((always_inline)) {
-#pragma GCC unroll 4
-    for (int s = 0; s < kStreams; ++s) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) total[s][v] += load(group.bias + v * G::kStep);
-    }
-  };
   if (rows == 1) {
-    clear<kStreams, kVecs>(total);
-    add_bias();
+    load_bias<G, kStreams, kVecs>(total, group);
     add_row<G, kStreams, kVecs>(total, group.weights, x, 0);
   } else {
+    clear<kStreams, kVecs>(total);
     all_sums<G, 0, kStreams, kVecs>(total, group.weights, x, x_step, rows);
-    add_bias();
+    add_bias<G, kStreams, kVecs>(total, group);
   }
 #pragma GCC unroll 4
   for (int s = 0; s < kStreams; ++s) {
@@ -162,34 +175,41 @@ struct Inputs {
                               stored);
     }
     if constexpr (kInputs > 1) {
+      clear<kStreams, kVecs>(sums);
       all_sums<G, kInputs, kStreams, kVecs>(sums, group.weights, step.x, step.x_step, kInputs);
-      add_bias(group);
+      add_bias<G, kStreams, kVecs>(sums, group);
     }
   }
 
-  FXFAST_INLINE void add_bias(const G& group) {
+  // Whether the sums of h go on from these: those of many x end too late for that.
+  static FXFAST_INLINE bool are_first(const Step<kStreams, kInputs>& step) {
+    if (kInputs > 0) return kInputs == 1;
+    return step.x_rows == 1 && step.h_rows <= kRecurrentRun;
+  }
+
+  // What the sums of h begin with.
+  FXFAST_INLINE void start(Sums<kStreams, kVecs>& gates, const G& group,
+                           const Step<kStreams, kInputs>& step) {
+    if (!are_first(step)) return clear<kStreams, kVecs>(gates);
+    if constexpr (kInputs == 1) {
+      load_bias<G, kStreams, kVecs>(gates, group);
+      add_row<G, kStreams, kVecs>(gates, group.weights, step.x, 0);
+    }
+    if constexpr (kInputs == 0) load_stored(gates);
+  }
+
+  FXFAST_INLINE void end(Sums<kStreams, kVecs>& gates, const Step<kStreams, kInputs>& step) {
+    if (are_first(step)) return;
+    if constexpr (kInputs == 0) load_stored(sums);
+    add<kStreams, kVecs>(gates, sums);
+  }
+
+  FXFAST_INLINE void load_stored(Sums<kStreams, kVecs>& all) {
 #pragma GCC unroll 4
     for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) sums[s][v] += load(group.bias + v * G::kStep);
+      for (int v = 0; v < kVecs; ++v) all[s][v] = load(stored[s] + v * kVec);
     }
-  }
-
-  FXFAST_INLINE void add_to(Sums<kStreams, kVecs>& gates, const G& group,
-                            const Step<kStreams, kInputs>& step) {
-    if constexpr (kInputs == 1) {
-      clear<kStreams, kVecs>(sums);
-      add_bias(group);
-      add_row<G, kStreams, kVecs>(sums, group.weights, step.x, 0);
-    }
-    if constexpr (kInputs == 0) {
-#pragma GCC unroll 4
-      for (int s = 0; s < kStreams; ++s) {
-#pragma GCC unroll 4
-        for (int v = 0; v < kVecs; ++v) sums[s][v] = load(stored[s] + v * kVec);
-      }
-    }
-    add<kStreams, kVecs>(gates, sums);
   }
 };
 
@@ -233,9 +253,10 @@ static FXFAST_INLINE void group_step(const G& group, const Step<kStreams, kInput
   Inputs<G, kStreams, kInputs> inputs;
   inputs.prepare(group, step);
   Sums<kStreams, kVecs> gates;
+  inputs.start(gates, group, step);
   all_sums<G, kRows, kStreams, kVecs>(gates, group.weights + step.x_rows * G::kRow, step.h, 1,
                                       step.h_rows);
-  inputs.add_to(gates, group, step);
+  inputs.end(gates, step);
 #pragma GCC unroll 4
   for (int s = 0; s < kStreams; ++s) {
     cells<kCell, kVecs>(gates[s], step.old_h[s], step.c[s], step.new_h[s]);

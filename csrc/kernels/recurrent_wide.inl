@@ -22,6 +22,7 @@ __attribute__((noinline)) void wide_tile(WideSums<G::kVectors>& all, const float
   const float* values[kStreams];
   for (int s = 0; s < kStreams; ++s) values[s] = x.values[first + s];
   Sums<kStreams, kVecs> sums;
+  clear<kStreams, kVecs>(sums);
   run_sums<G, 0, kStreams, kVecs>(sums, w, values, 1, rows, from);
 #pragma GCC unroll 2
   for (int s = 0; s < kStreams; ++s) {
