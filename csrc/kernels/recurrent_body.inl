@@ -6,8 +6,10 @@ namespace FXFAST_ISA_NAMESPACE {
 #include "kernels/recurrent_sums.inl"
 #include "kernels/recurrent_track.inl"
 
-// Streams that a call works on side by side: as many as keep the processor busy.
+// Streams that a call works on side by side: as many as keep the processor busy, and fewer of a
+// layer whose weights leave little room beside them in the first cache.
 constexpr int kMostTracks = 8;
+constexpr int kMostLargeTracks = 4;
 
 template <int kStreams, int kInputs>
 static FXFAST_INLINE void advance(Step<kStreams, kInputs>& step, int units) {
@@ -186,6 +188,7 @@ static void start(Track& track, const RecurrentTask& task, const RecurrentStream
   track.stream = stream;
   track.before = nullptr;
   track.lanes = recurrent_lanes(task.units);
+  track.stride = (int)gate_block_floats(task.units);
   track.delay = 0;
   if (track.is_wide()) return;
   copy_lanes(stream.state, track.history, track.lanes);
@@ -335,9 +338,10 @@ void recurrent(const RecurrentTask* layers, int count, const RecurrentStream* st
                                      : run_wide<Cell::kGru>)(layers[l], streams, stream_count);
       continue;
     }
-    for (int first = 0; first < stream_count; first += kMostTracks) {
+    const int most = recurrent_lanes(layers[l].units) > kUnitBlock ? kMostLargeTracks : kMostTracks;
+    for (int first = 0; first < stream_count; first += most) {
       const int left = stream_count - first;
-      const int together = left < kMostTracks ? left : kMostTracks;
+      const int together = left < most ? left : most;
       for (int s = 0; s < together; ++s) start(tracks[s], layers[l], streams[first + s]);
       run_streams(tracks, together);
     }

@@ -103,7 +103,6 @@ static FXFAST_INLINE V difference_of(const Exp2<V>& e, V scale) {
 // The cells, in steps so that a kernel may run them between the sums of other streams. `memory` is
 // the c of an LSTM, which stays times 2 / ln2 as tanh wants it, or the h of a GRU. The gates of an
 // LSTM under a sigmoid have the opposite sign.
-constexpr int kCellSteps = 8;
 constexpr float kTanhScale = 2.885390082f;  // 2 / ln2
 
 template <Cell kCell, typename V>
@@ -118,66 +117,101 @@ static FXFAST_INLINE V scaled(V v, V exponent) {
   return result;
 }
 template <typename V>
-static FXFAST_INLINE V power_of_two(V any) {
-  V r;
-  __asm__("vreduceps $1, %1, %0" : "=v"(r) : "v"(any));
-  V power = r * 0.00186713005f + 0.00901703071f;
-  power = power * r + 0.0557999127f;
-  power = power * r + 0.240164444f;
-  power = power * r + 0.693151295f;
-  return scaled(power * r + 1.0f, limited(any));
-}
+struct Power {
+  V r, power;
+
+  template <int kStep>
+  FXFAST_INLINE void run(V w) {
+    if constexpr (kStep == 0) {
+      __asm__("vreduceps $1, %1, %0" : "=v"(r) : "v"(w));
+    } else if constexpr (kStep == 1) {
+      power = r * 0.00186713005f + 0.00901703071f;
+    } else if constexpr (kStep == 2) {
+      power = power * r + 0.0557999127f;
+    } else if constexpr (kStep == 3) {
+      power = power * r + 0.240164444f;
+    } else if constexpr (kStep == 4) {
+      power = power * r + 0.693151295f;
+    } else if constexpr (kStep == 5) {
+      power = power * r + 1.0f;
+    } else {
+      power = scaled(power, limited(w));
+    }
+  }
+};
 
 // tanh = over / under of w times 2 / ln2. Nothing cancels near zero: there s is 1 and s u - u is 0.
 template <typename V>
-struct TanhParts {
-  V over, under;
+struct TanhSteps {
+  V r, s, u, over, under;
+
+  template <int kStep>
+  FXFAST_INLINE void run(V w) {
+    if constexpr (kStep == 0) {
+      __asm__("vreduceps $0, %1, %0" : "=v"(r) : "v"(w));
+    } else if constexpr (kStep == 1) {
+      s = limited(w) - r;
+      under = r * r;
+    } else if constexpr (kStep == 2) {
+      s = scaled(V{} + 1.0f, s);
+      u = under * -0.00092114194f + 0.11552419f;
+    } else if constexpr (kStep == 3) {
+      over = settled_value(s * r + r);
+      u = u * under + kTanhScale;
+    } else if constexpr (kStep == 4) {
+      s = settled_value(s * u - u);
+    } else if constexpr (kStep == 5) {
+      over = over + s;
+      under = u - r;
+    } else {
+      under = under * 2.0f + over;
+    }
+  }
 };
-template <typename V>
-static FXFAST_INLINE TanhParts<V> tanh_parts(V any) {
-  V r;
-  __asm__("vreduceps $0, %1, %0" : "=v"(r) : "v"(any));
-  const V one = V{} + 1.0f, s = scaled(one, limited(any) - r);
-  const V r2 = r * r;
-  const V u = (r2 * -0.00092114194f + 0.11552419f) * r2 + kTanhScale;
-  const V over = settled_value(s * r + r) + settled_value(s * u - u);
-  return {over, (u - r) * 2.0f + over};
-}
 
 // With I, F, O the powers of the gates, sigmoid = 1 / (1 + I), and tanh(g) = p / q,
-//   c = (c (1 + I) q + (1 + F) p) / ((1 + F) (1 + I) q)  and  h = over / ((1 + O) under):
-// two divisions, which on some processors block the multipliers for as long as eight of them.
+//   c = (c (1 + I) q + (1 + F) p) / ((1 + F) (1 + I) q)  and  h = over / ((1 + O) under).
+// A step is about as long as one multiply-add waits for another: where a kernel spreads the steps
+// over its sums, no operation waits in the processor's queue for its turn.
 template <typename V>
 struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
-  V a, p, q;
+  static constexpr int kSteps = 22, kMemoryStep = 10;
+  Power<V> i, f, o;
+  TanhSteps<V> g;
 
   template <int kStep>
   FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
-    if constexpr (kStep == 0) {
-      a = power_of_two(gates[0]);
-    } else if constexpr (kStep == 1) {
-      const TanhParts<V> g = tanh_parts(gates[1]);
-      p = g.over * kTanhScale, q = g.under;
-    } else if constexpr (kStep == 2) {
-      a = settled_value(a * q + q);
-    } else if constexpr (kStep == 3) {
-      const V f = power_of_two(gates[2]);
-      p = settled_value(f * p + p), q = settled_value(f * a + a);
-    } else if constexpr (kStep == 4) {
-      memory = p = settled_value(settled_value(memory * a + p) / q);
-    } else if constexpr (kStep == 5) {
-      a = power_of_two(gates[3]);
-    } else if constexpr (kStep == 6) {
-      const TanhParts<V> t = tanh_parts(p);
-      p = t.over, q = settled_value(a * t.under + t.under);
+    if constexpr (kStep <= 6) {
+      i.template run<kStep>(gates[0]);
+      g.template run<kStep>(gates[1]);
+      f.template run<kStep>(gates[2]);
+    } else if constexpr (kStep == 7) {
+      i.power = settled_value(i.power * g.under + g.under);
+      g.over = g.over * kTanhScale;
+    } else if constexpr (kStep == 8) {
+      g.over = settled_value(f.power * g.over + g.over);
+      g.under = settled_value(f.power * i.power + i.power);
+    } else if constexpr (kStep == 9) {
+      g.over = settled_value(memory * i.power + g.over);
+      o.template run<0>(gates[3]);
+    } else if constexpr (kStep == 10) {
+      memory = g.over = settled_value(g.over / g.under);
+      o.template run<1>(gates[3]);
+    } else if constexpr (kStep <= 13) {
+      o.template run<kStep - 9>(gates[3]);
+    } else if constexpr (kStep <= 20) {
+      if constexpr (kStep <= 15) o.template run<kStep - 9>(gates[3]);
+      if constexpr (kStep == 14) f.power = g.over;
+      g.template run<kStep - 14>(f.power);
     } else {
-      h = p / q;
+      h = g.over / settled_value(o.power * g.under + g.under);
     }
   }
 };
 #else
 template <typename V>
 struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
+  static constexpr int kSteps = 8, kMemoryStep = 4;
   V a, b, p, q;
 
   template <int kStep>
@@ -210,6 +244,7 @@ struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
 
 template <typename V>
 struct CellSteps<Cell::kGru, V> {  // gates r, z, nx, nh
+  static constexpr int kSteps = 8, kMemoryStep = -1;
   V a, z, p, q;
 
   template <int kStep>
@@ -237,17 +272,19 @@ struct CellSteps<Cell::kGru, V> {  // gates r, z, nx, nh
   }
 };
 
+template <int kStep, Cell kCell, typename V>
+static FXFAST_INLINE void steps_from(CellSteps<kCell, V>& cell, const V (&gates)[4], V& memory,
+                                     V& h) {
+  if constexpr (kStep < CellSteps<kCell, V>::kSteps) {
+    cell.template run<kStep>(gates, memory, h);
+    steps_from<kStep + 1>(cell, gates, memory, h);
+  }
+}
+
 template <Cell kCell, typename V>
 static FXFAST_INLINE V whole_cell(const V (&gates)[4], V& memory) {
-  CellSteps<kCell, V> steps;
+  CellSteps<kCell, V> cell;
   V h;
-  steps.template run<0>(gates, memory, h);
-  steps.template run<1>(gates, memory, h);
-  steps.template run<2>(gates, memory, h);
-  steps.template run<3>(gates, memory, h);
-  steps.template run<4>(gates, memory, h);
-  steps.template run<5>(gates, memory, h);
-  steps.template run<6>(gates, memory, h);
-  steps.template run<7>(gates, memory, h);
+  steps_from<0>(cell, gates, memory, h);
   return h;
 }

@@ -6,25 +6,26 @@ constexpr int kHistory = kVec < 8 ? 8 : kVec;
 constexpr int kNarrowLanes = 64;
 
 // One layer of one stream over the samples of a call. The last kHistory samples of h of a narrow
-// layer stand here, sample by sample, before they go to the rows of the output together; a wide
-// one has h and the next h in its state.
+// layer stand here, sample by sample and `stride` apart, before they go to the rows of the output
+// together; a wide one has h and the next h in its state.
 struct Track {
   const RecurrentTask* task;
   RecurrentStream stream;
   const Track* before;  // the layer whose h this one reads, or nullptr
   int lanes;
+  int stride;
   int delay;  // samples that it works behind the first layer
   alignas(64) float history[(kHistory + 1) * kNarrowLanes];
 
   bool is_wide() const { return lanes > kNarrowLanes; }
   float* old_h(int t) {
     if (is_wide()) return stream.state + (t & 1) * 2 * gate_block_floats(task->units);
-    return history + (t & (kHistory - 1)) * kNarrowLanes;
+    return history + (t & (kHistory - 1)) * stride;
   }
   float* new_h(int t) {
-    return is_wide() ? old_h(t + 1) : history + ((t & (kHistory - 1)) + 1) * kNarrowLanes;
+    return is_wide() ? old_h(t + 1) : history + ((t & (kHistory - 1)) + 1) * stride;
   }
-  const float* h_after(int t) const { return history + ((t & (kHistory - 1)) + 1) * kNarrowLanes; }
+  const float* h_after(int t) const { return history + ((t & (kHistory - 1)) + 1) * stride; }
 };
 
 #if FXFAST_VECTOR_FLOATS == 16
@@ -55,15 +56,16 @@ static FXFAST_INLINE void transpose(Vec (&v)[kVec]) {
 }
 #undef FXFAST_MIX
 
-// The samples of `history` (rows of kNarrowLanes units) into rows of the output; what lies after
+// The samples of `history` (rows of units, `stride` apart) into rows of the output; what lies after
 // the last sample has no meaning there.
-static void store_history(const float* history, const RecurrentTask& task, float* output) {
+static void store_history(const float* history, int stride, const RecurrentTask& task,
+                          float* output) {
   for (int u = 0; u < task.units; u += kVec) {
     const int units = task.units - u < kVec ? task.units - u : kVec;
     for (int t = 0; t < kHistory; t += kVec) {
       Vec v[kVec];
 #pragma GCC unroll 16
-      for (int i = 0; i < kVec; ++i) v[i] = load(history + (t + i) * kNarrowLanes + u);
+      for (int i = 0; i < kVec; ++i) v[i] = load(history + (t + i) * stride + u);
       transpose(v);
       float* y = output + u * task.output_stride + t;
 #pragma GCC unroll 16
@@ -83,7 +85,8 @@ static void copy_lanes(const float* from, float* to, int lanes) {
 // The history up to sample t goes to the output, and the last h before the next sample.
 __attribute__((noinline)) void end_history(Track& track, int t) {
   const RecurrentTask& task = *track.task;
-  store_history(track.history + kNarrowLanes, task, track.stream.output + t - t % kHistory);
+  store_history(track.history + track.stride, track.stride, task,
+                track.stream.output + t - t % kHistory);
   copy_lanes(track.new_h(t), track.history, track.lanes);
   if (t + 1 == task.samples) copy_lanes(track.new_h(t), track.stream.state, track.lanes);
 }
