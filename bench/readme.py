@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.sampler_table import sampler_table
+from fxfast.report.musts import MUST_HEADER, must_rows
 from fxfast.report.table import decibels, markdown, models_table, peers_that_win
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,7 @@ def filled(text: str) -> str:
         ("demo", "demo", demo_table),
         ("cpu", "cpu", cpu_table),
         ("models", "cpu", all_models),
+        ("musts", "cpu", all_musts),
         ("sampler", "sampler", sampler_table),
     ):
         path = newest(kind)
@@ -160,6 +162,16 @@ def all_models(result: dict[str, Any]) -> str:
     wins = peers_that_win(models)
     found = "; ".join(wins) if wins else "none in this run"
     return f"{models_table(models)}\n\nWhere a peer is faster: {found}."
+
+
+def all_musts(result: dict[str, Any]) -> str:
+    """Whether each row of the speed table is where it has to be, in every run."""
+    found = result.get("musts")
+    if not found:
+        return "Not told by this file."
+    runs = 1 + len(result["further runs"])
+    times = "one run" if runs == 1 else f"{runs} runs"
+    return f"{markdown(MUST_HEADER, must_rows(found))}\n\nReached in {times}, one after the other."
 
 
 def _machine(machine: dict[str, Any]) -> str:

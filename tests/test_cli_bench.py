@@ -57,7 +57,9 @@ def test_the_document(
     assert main(["bench", "lstm-16", *SHORT, "--streams", "1,2", "--json", "-o", str(out)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads(out.read_text())
-    assert set(found) == {"schema", "date", "machine", "rounds", "models"}
+    assert set(found) == {
+        *("schema", "date", "machine", "rounds", "models", "further runs", "musts")
+    }
     assert {"processor", "cores", "commit", "torch"} <= set(found["machine"])
     (model,) = found["models"].values()
     assert {row["streams"] for row in model["rows"]} == {1, 2}

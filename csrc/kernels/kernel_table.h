@@ -160,13 +160,13 @@ struct LayerTask {
 // wider than the layer is zero. Weights: block by block the rows of each x and then of each h (as
 // many as there are lanes), a row holding the four gates of the block's units one after the other;
 // biases the same with one row. Those of an LSTM are in the domain of exp2: the gates under a
-// sigmoid are multiplied by 1 / ln2, those under a tanh by 2 / ln2, and so is c in the state.
+// sigmoid are multiplied by -1 / ln2, those under a tanh by 2 / ln2, and so is c in the state.
 //
 // The order of sums is the same in every kernel and for every number of streams, so that a
 // stream's bits do not depend on its neighbours: rows in runs of kRecurrentRun, the even and the
 // odd rows of a run each in one chain of fused multiply-adds from zero, run = even + odd, the runs
 // added in order; gate = sum over h + (sum over x + bias), where one x is added to the bias
-// directly.
+// directly. In a layer of one run and one x the even chain begins with that.
 enum class Cell : std::uint32_t { kLstm = 0, kGru = 1 };
 constexpr std::uint32_t kCellCount = 2;
 constexpr int kUnitBlock = kMaxVectorFloats;

@@ -52,8 +52,8 @@ struct CellWork {
   }
 };
 
-// Steps kStep to kEnd of the waiting cells, each after its share of the rows: of the even or the odd
-// ones (kParity 0 or 1, all into `sums`), or of both (2).
+// Steps kStep to kEnd of the waiting cells, each after its share of the rows: of the even or the
+// odd ones (kParity 0 or 1, all into `sums`), or of both (2).
 template <typename G, int kParity, int kBegin, int kEnd, int kStep, int kStreams, int kVecs,
           typename Work>
 static FXFAST_INLINE void rows_and_steps(Sums<kStreams, kVecs>& sums, Sums<kStreams, kVecs>& odd,

@@ -43,12 +43,17 @@ def add_parser(subparsers: Any) -> None:
         help="an instruction set; may be given again (default: all but the reference)",
     )
     parser.add_argument(
-        "--blocks", metavar="N,...", default="48,512", help="block lengths of streams (48,512)"
+        "--blocks",
+        metavar="N,...",
+        help="block lengths of streams (48,512, or what the benchmark has for this model)",
     )
     parser.add_argument(
-        "--streams", metavar="N,...", default="1", help="streams rendered at once (1)"
+        "--streams",
+        metavar="N,...",
+        help="streams rendered at once (1, or what the benchmark has for this model)",
     )
     parser.add_argument("--rounds", metavar="N", type=int, default=5, help="runs of each way (5)")
+    parser.add_argument("--runs", metavar="N", type=int, default=1, help="measure all so often (1)")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
@@ -83,13 +88,16 @@ def run(args: argparse.Namespace) -> int:
         _list_models(names(), args.json)
         return 0
     from fxfast.report.compare import compare
-    from fxfast.report.results import document, write
+    from fxfast.report.results import document, with_runs, write
 
     options = _options(args)
     graph = _graph(args, names())
-    with round_bar("preparing, then measuring") as on_round:
-        comparison = compare(graph, audio_of(graph.sample_rate), options, on_round=on_round)
-    result = document({args.model: comparison}, options.rounds)
+    found = []
+    for _ in range(args.runs):
+        with round_bar("preparing, then measuring") as on_round:
+            comparison = compare(graph, audio_of(graph.sample_rate), options, on_round=on_round)
+        found.append(document({args.model: comparison}, options.rounds))
+    result = with_runs(found)
     if args.output is not None:
         write(result, args.output)
     if args.json:
@@ -102,15 +110,18 @@ def run(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace) -> Options:
     from fxfast.report.compare import PEERS, Options
     from fxfast.report.programs import programs_of
-    from fxfast.report.suite import fused_isas
+    from fxfast.report.suite import Case, case_of, fused_isas
 
-    if not 1 <= args.rounds <= 1000:
-        raise InputError(f"--rounds: expected 1 to 1000, got {args.rounds}")
+    for option, value in (("--rounds", args.rounds), ("--runs", args.runs)):
+        if not 1 <= value <= 1000:
+            raise InputError(f"{option}: expected 1 to 1000, got {value}")
+    case = case_of(args.model) or Case(args.model)
     return Options(
         isas=tuple(args.isa) if args.isa else fused_isas(),
         rounds=args.rounds,
-        blocks=_integers("--blocks", args.blocks),
-        streams=_integers("--streams", args.streams),
+        blocks=case.blocks if args.blocks is None else _integers("--blocks", args.blocks),
+        streams=case.streams if args.streams is None else _integers("--streams", args.streams),
+        quiet=not case.large,
         peers=tuple(p for p in PEERS if not (args.no_compile and p == "compile")),
         programs=programs_of(args.nam_core, args.neuralaudio),
     )
@@ -139,6 +150,7 @@ def _print(name: str, result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from fxfast.report.musts import must_lines
     from fxfast.report.table import COMPARISON_HEADER, comparison_rows, peers_that_win
 
     model = result["models"][name]
@@ -157,3 +169,5 @@ def _print(name: str, result: dict[str, Any]) -> None:
         print(f"not measured: {peer['name']}: {peer['reason']}")
     for text in peers_that_win(result["models"]):
         print(f"a peer is faster: {text}")
+    for line in must_lines(result["musts"]):
+        print(line)

@@ -54,7 +54,8 @@ class Options:
 
     ``blocks`` are those of the streaming rows, ``streams`` the numbers of streams that are
     rendered at once, ``peers`` some of ``PEERS``. With ``windows_seconds`` eager PyTorch also
-    renders the whole file in one piece, and so much of it window by window.
+    renders the whole file in one piece, and so much of it window by window. With ``quiet`` the
+    engine renders silence and denormals too.
     """
 
     isas: tuple[str, ...]
@@ -66,6 +67,7 @@ class Options:
     peers: tuple[str, ...] = PEERS
     programs: tuple[Program, ...] = ()
     windows_seconds: float | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,7 @@ class _Run:
             streams=streams or self.options.streams,
             truth_samples=len(self.truth),
             budget=self.budget,
+            quiet=self.options.quiet and isa in self.options.isas,
         )
 
     def _needs_twin(self) -> Twin:

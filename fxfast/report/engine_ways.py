@@ -13,6 +13,8 @@ from fxfast.report.measure import peak_growth_bytes, thread_seconds
 from fxfast.report.ways import Budget, Way, streams_of, with_streams
 
 ENGINE = "fxfast"
+# What normal audio is multiplied by: 1e-39 is denormal.
+QUIET_MODES = {"silence": 0.0, "denormals": 1e-39}
 
 
 def engine_ways(
@@ -24,8 +26,12 @@ def engine_ways(
     streams: tuple[int, ...],
     truth_samples: int,
     budget: Budget,
+    quiet: bool = False,
 ) -> Iterator[Way]:
-    """Every mode on one instruction set; each stream renders ``audio`` (T,) from its own place."""
+    """Every mode on one instruction set; each stream renders ``audio`` (T,) from its own place.
+
+    With ``quiet`` also silence, and audio all of whose values are denormal, in one stream each.
+    """
     offline = Player(graph, threads=1, mode="offline", isa=isa)
     for count in streams:
 
@@ -45,9 +51,21 @@ def engine_ways(
             streams=count,
             memory=_memory(offline) | _growth(partial(render, samples)),
         )
+        if quiet and count == 1:
+            yield from _quiet_ways(offline, audio, isa, samples)
     if blocks:
         first = audio[: budget.error_samples(truth_samples, 1)]
         yield from _stream_ways(graph, audio, isa, blocks, first, budget)
+
+
+def _quiet_ways(player: Player, audio: np.ndarray, isa: str, samples: int) -> Iterator[Way]:
+    for mode, loudness in QUIET_MODES.items():
+        x = (audio * np.float32(loudness)).astype(np.float32)
+
+        def render(count: int, x: np.ndarray = x) -> float:
+            return thread_seconds(lambda: player.render(x[:count]))
+
+        yield Way(f"engine {isa}, {mode}", ENGINE, render, samples, isa=isa, mode=mode)
 
 
 def _stream_ways(

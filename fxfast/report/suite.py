@@ -46,6 +46,7 @@ def options_of(case: Case, options: Options) -> Options:
         blocks=case.blocks,
         peers=("eager",) if case.large else peers,
         windows_seconds=case.windows_seconds,
+        quiet=options.quiet and not case.large,
     )
 
 
@@ -77,6 +78,11 @@ SUITE = (
     Case("linear-2s"),
     Case("linear-10s"),
 )
+
+
+def case_of(name: str) -> Case | None:
+    """The case of that name, or None."""
+    return next((case for case in SUITE if case.name == name), None)
 
 
 def graph_of(name: str) -> ModelGraph:

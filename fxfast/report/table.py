@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fxfast.report.engine_ways import ENGINE
+from fxfast.report.engine_ways import ENGINE, QUIET_MODES
 from fxfast.report.onnx_way import ENGINE as ONNX
 from fxfast.report.torch_ways import COMPILED, EAGER
 
@@ -161,7 +161,8 @@ def _stream_counts(model: Values) -> list[int]:
 def _engine(model: Values, isa: str, streams: int, block: int | None = None) -> Values | None:
     for row in model["rows"]:
         where = (row["engine"], row["isa"], row["streams"], row["block"])
-        if where == (ENGINE, isa, streams, block):
+        is_quiet = row["mode"] in QUIET_MODES
+        if where == (ENGINE, isa, streams, block) and not is_quiet:
             return row  # type: ignore[no-any-return]
     return None
 
