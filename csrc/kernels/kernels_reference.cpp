@@ -126,7 +126,7 @@ void recurrent_layer(const RecurrentTask& task, const RecurrentStream& stream) n
   const std::ptrdiff_t block = gate_block_floats(task.units);
   float* c = stream.state + block;
   float* next = stream.state + 2 * block;
-  constexpr double kTanhScale = 2.885390081777926815;  // 2 / ln2
+  constexpr double kTanhScale = 2.885390081777926815;                        // 2 / ln2
   const auto sigmoid = [](double x) { return 1.0 / (1.0 + std::exp2(x)); };  // of -x
   const auto tanh = [](double x) { return std::tanh(x / kTanhScale); };
   for (int t = 0; t < task.samples; ++t) {
