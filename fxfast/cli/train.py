@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from fxfast.errors import InputError, OutputExistsError
 
 if TYPE_CHECKING:
+    from fxfast.data import Data
     from fxfast.models import AudioModel
+    from fxfast.pairs.pair_set import Pair
     from fxfast.training import Observer, SanityResult, TrainConfig, TrainResult
 
 # Options that are fields of TrainConfig. None means: the default, or with --resume what
@@ -31,6 +34,7 @@ _CONFIG_FIELDS = (
     "pre_emphasis",
     "dc_weight",
     "stft_weight",
+    "guard_samples",
     "seed",
     "device",
 )
@@ -58,6 +62,19 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--model", metavar="NAME", help="architecture by name, e.g. conv-64-32")
     parser.add_argument("--out", metavar="RUN_DIR", type=Path, help="folder of the run")
+    parser.add_argument(
+        "--split",
+        nargs=3,
+        type=float,
+        metavar=("TRAIN", "VALIDATION", "TEST"),
+        help="proportions of every pair, in this order of time (default 0.75 0.125 0.125)",
+    )
+    parser.add_argument(
+        "--guard", dest="guard_samples", type=int, help="samples left out between the parts"
+    )
+    parser.add_argument(
+        "--no-check", action="store_true", help="train on pairs that seem not to be fit for it"
+    )
     parser.add_argument("--seconds", type=float, help="stop after this training time")
     parser.add_argument("--epochs", type=int, help="stop after this many epochs (default 30)")
     parser.add_argument(
@@ -92,6 +109,9 @@ def add_parser(subparsers: Any) -> None:
         type=_steps,
         default=(),
         help="print shapes, target and prediction at these steps, e.g. 0,10,100",
+    )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="write curves to RUN_DIR/tensorboard as well"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
@@ -148,14 +168,13 @@ def _steps(text: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, or checks the set-up with ``--sanity``; the exit code."""
-    from fxfast.training import ProgressBar, check_identity, train
-    from fxfast.training.material import gather
+    from fxfast.training import ProgressBar, check_identity, dataset_of, train
 
     _require_options(args)
     config, model = _set_up(args)
-    data = gather(args.pairs, args.include)
+    data = _material(args, config)
     with ProgressBar("sanity check" if args.sanity else "training") as bar:
-        observers: list[Observer] = [bar, *_inspectors(args)]
+        observers: list[Observer] = [bar, *_observers(args)]
         if args.sanity:
             sanity = check_identity(config, data, model, observers=observers)
         else:
@@ -163,8 +182,39 @@ def run(args: argparse.Namespace) -> int:
     if args.sanity:
         print(json.dumps(asdict(sanity)) if args.json else _sanity_line(sanity))
         return 0 if sanity.passed else 1
+    _draw(dataset_of(config, data), args)
     print(json.dumps(asdict(result)) if args.json else _summary(result))
     return 0
+
+
+def _material(args: argparse.Namespace, config: TrainConfig) -> Data | list[Pair]:
+    """The pairs, with a warning on standard error for what may spoil the result."""
+    from fxfast.training import dataset_of
+    from fxfast.training.material import gather
+    from fxfast.training.material_checks import check_amount, check_material
+
+    material = gather(args.pairs, args.include)
+    if not (args.no_check or args.resume or args.sanity):
+        for warning in [*check_material(material), *check_amount(dataset_of(config, material))]:
+            print(f"fxfast: warning: {warning}", file=sys.stderr)
+    return material
+
+
+def _draw(data: Data, args: argparse.Namespace) -> None:
+    from fxfast.errors import BuildError
+    from fxfast.training.pictures import write_picture
+
+    try:
+        write_picture(args.out, data)
+    except BuildError as error:
+        print(f"fxfast: no picture of the run: {error}", file=sys.stderr)
+
+
+def _fractions(parts: list[float]) -> dict[str, float]:
+    if min(parts) <= 0:
+        raise InputError(f"--split: expected three numbers above 0, got {parts}")
+    names = ("train_fraction", "validation_fraction", "test_fraction")
+    return {name: part / sum(parts) for name, part in zip(names, parts, strict=True)}
 
 
 def _require_options(args: argparse.Namespace) -> None:
@@ -192,6 +242,8 @@ def _set_up(args: argparse.Namespace) -> tuple[TrainConfig, AudioModel]:
 
     given = {name: getattr(args, name) for name in _CONFIG_FIELDS}
     given = {name: value for name, value in given.items() if value is not None}
+    if args.split is not None:
+        given |= _fractions(args.split)
     if not args.resume:
         if "seconds" in given and "epochs" not in given:
             given["epochs"] = None
@@ -204,15 +256,18 @@ def _set_up(args: argparse.Namespace) -> tuple[TrainConfig, AudioModel]:
     return config, models.from_description(description.model, seed=config.seed)
 
 
-def _inspectors(args: argparse.Namespace) -> list[Observer]:
-    import sys
-
+def _observers(args: argparse.Namespace) -> list[Observer]:
     from fxfast.training import StepInspector
 
     def write(text: str) -> None:
         print(text, file=sys.stderr if args.json else sys.stdout)
 
-    return [StepInspector(args.inspect, write)] if args.inspect else []
+    observers: list[Observer] = [StepInspector(args.inspect, write)] if args.inspect else []
+    if args.tensorboard and not args.sanity:
+        from fxfast.training.tensorboard_log import TensorBoardLog
+
+        observers.append(TensorBoardLog(args.out))
+    return observers
 
 
 def _sanity_line(result: SanityResult) -> str:

@@ -13,8 +13,9 @@ from fxfast.training.metrics import (
     esr_of_best_gain,
     score,
 )
-from fxfast.training.observers import EpochRecord, Observer, ProgressBar, Step, StepInspector
+from fxfast.training.observers import EpochRecord, Observer, Step, StepInspector
 from fxfast.training.overfitting import Verdict, judge
+from fxfast.training.progress_bar import ProgressBar
 from fxfast.training.run_folder import read_description
 from fxfast.training.sanity import SanityResult, check_identity
 from fxfast.training.trainer import TrainResult, dataset_of, train

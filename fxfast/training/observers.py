@@ -1,12 +1,10 @@
-"""Eyes on a training run: what the trainer tells, the progress bar, the inspector."""
+"""Eyes on a training run: what the trainer tells, and the inspector."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -15,7 +13,8 @@ import torch
 class Step:
     """One optimiser step, ``number`` counted from 0 over the whole run.
 
-    ``used`` is the share of the budget; shapes as in ``Batch``; ``prediction_bct`` comes
+    ``used`` is the share of the budget, ``data_wait`` that of the epoch's time so far that went by
+    waiting for data; shapes as in ``Batch``; ``prediction_bct`` comes
     from the weights before the step.
     """
 
@@ -26,6 +25,8 @@ class Step:
     x_bct: torch.Tensor
     y_bct: torch.Tensor
     prediction_bct: torch.Tensor
+    steps_per_second: float = 0.0
+    data_wait: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class EpochRecord:
     seconds: float
     elapsed_seconds: float
     samples_per_second: float
+    steps_per_second: float
     data_wait: float
 
 
@@ -87,45 +89,3 @@ class StepInspector(Observer):
 
 def _numbers(values: torch.Tensor) -> str:
     return " ".join(f"{value:+.5f}" for value in values.tolist())
-
-
-class ProgressBar(Observer):
-    """A progress bar on a terminal, silence elsewhere. Use as a context manager."""
-
-    def __init__(self, description: str = "training") -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        console = Console(file=sys.stderr)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._progress.add_task(description, total=1.0, note="")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
-
-    def on_step(self, step: Step) -> None:
-        self._progress.update(self._task, completed=step.used)
-
-    def on_fit(self, share: float, note: str) -> None:
-        self._progress.update(self._task, completed=share, note=note)
-
-    def on_epoch(self, record: EpochRecord) -> None:
-        note = f"epoch {record.epoch}  validation ESR {record.validation_esr:.5f}"
-        self._progress.update(self._task, note=note)

@@ -241,6 +241,7 @@ class _Trainer:
             seconds=seconds,
             elapsed_seconds=self.elapsed_seconds,
             samples_per_second=sum(len(piece.wet) for piece in train) / max(seconds, 1e-9),
+            steps_per_second=0.0,
             data_wait=0.0,
         )
 
@@ -275,6 +276,7 @@ class _Trainer:
             seconds=progress.trained + time.monotonic() - steps_ended,
             elapsed_seconds=self.elapsed_seconds,
             samples_per_second=progress.samples / max(progress.trained, 1e-9),
+            steps_per_second=len(progress.losses) / max(progress.trained, 1e-9),
             data_wait=progress.waited / max(progress.trained, 1e-9),
         )
 
@@ -319,6 +321,8 @@ class _Trainer:
             x_bct=batch.x_bct,
             y_bct=batch.y_bct,
             prediction_bct=prediction_bct,
+            steps_per_second=len(self.progress.losses) / max(self.progress.trained, 1e-9),
+            data_wait=self.progress.waited / max(self.progress.trained, 1e-9),
         )
 
     def _require_finite(self, train_loss: float, learning_rate: float) -> None:

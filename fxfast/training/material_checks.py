@@ -1,0 +1,83 @@
+"""Can anything be learnt from this material? Asked before the time of a run is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fxfast.audio.files import printable
+from fxfast.data import Data, Piece
+from fxfast.errors import PairError
+from fxfast.pairs.check_pairs import CheckedPair, CheckRules, check_pair
+from fxfast.pairs.pair_set import Pair
+
+# Less than this for training is learnt by heart.
+FEW_SECONDS = 20.0
+# Of a long recording the loudest stretch of this length tells enough.
+_LOOKED_AT_SECONDS = 60.0
+# A pair of a folder is what somebody made or recorded; its offset and polarity stay as they are.
+_RULES = CheckRules(fix_offset=False, fix_polarity=False)
+# What cannot be learnt whatever one does.
+_FATAL = ("belongs", "dry_peak", "wet_peak", "dry_clipping", "wet_clipping", "length", "drift")
+
+
+def check_material(material: Data | Sequence[Pair]) -> list[str]:
+    """What may spoil the result, a line each.
+
+    Raises ``PairError``, a line with the pair, the figure and what was expected, for a pair that is
+    silent, clipped for a good part, too short, that drifts or whose sides do not belong together.
+    """
+    warnings: list[str] = []
+    for name, dry, wet, rate in _sides(material):
+        checked = check_pair(name, dry[None], rate, wet[None], rate, _RULES)
+        for finding in checked.findings:
+            if finding.action == "refused" and finding.check in _FATAL:
+                raise PairError(
+                    f"pair {printable(name)}: {finding.reason}; nothing can be learnt from it "
+                    f"(`fxfast pairs check` says more, --no-check trains all the same)"
+                )
+        warnings += [f"pair {printable(name)}: {reason}" for reason in _warned(checked)]
+    return warnings
+
+
+def check_amount(data: Data) -> list[str]:
+    """A line where there is little to learn from."""
+    seconds = data.train.samples / data.sample_rate
+    if seconds >= FEW_SECONDS:
+        return []
+    return [
+        f"pairs: {seconds:.1f} s for training, expected {FEW_SECONDS:.0f} s or more (a minute is "
+        f"better): the model may learn them by heart"
+    ]
+
+
+def _warned(checked: CheckedPair) -> list[str]:
+    return [
+        finding.reason
+        for finding in checked.findings
+        if finding.action in ("warned", "refused") and finding.check != "noise_floor"
+    ]
+
+
+def _sides(
+    material: Data | Sequence[Pair],
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, int]]:
+    if isinstance(material, Data):
+        pieces: Iterator[Piece] = material.train.pieces()
+        sides = ((piece.name, piece.dry, piece.wet, material.sample_rate) for piece in pieces)
+    else:
+        sides = ((pair.name, pair.dry, pair.wet, pair.sample_rate) for pair in material)
+    for name, dry, wet, rate in sides:
+        start, stop = _stretch(dry, round(_LOOKED_AT_SECONDS * rate))
+        yield name, dry[start:stop], wet[start:stop], rate
+
+
+def _stretch(x: np.ndarray, samples: int) -> tuple[int, int]:
+    """The part of so many samples, at a multiple of half of it, with the most energy."""
+    if len(x) <= samples:
+        return 0, len(x)
+    starts = range(0, len(x) - samples + 1, max(1, samples // 2))
+    energies = [float(np.square(x[s : s + samples], dtype=np.float64).sum()) for s in starts]
+    start = starts[int(np.argmax(energies))]
+    return start, start + samples
