@@ -50,7 +50,7 @@ def lower(graph: ModelGraph, *, merge: bool = False) -> Program:
     With ``merge``, convolutions in a row become one where that is less work; their weights are
     products, rounded to float32.
     """
-    builder = _Builder()
+    builder = _Builder([1 + len(graph.knobs)])
     output = _lower_node(builder, graph.root, 0)
     ops = needed(_merged(builder.ops) if merge else builder.ops, output)
     return with_scratch(builder.lines, ops, output)
@@ -92,7 +92,7 @@ def _product(first: ConvOp, second: ConvOp) -> ConvOp:
 class _Builder:
     """Collects operations, each of which writes a line of its own."""
 
-    lines: list[int] = field(default_factory=lambda: [1])
+    lines: list[int]
     ops: list[Op] = field(default_factory=list)
 
     def _line(self, channels: int) -> int:
@@ -156,6 +156,7 @@ class _Builder:
         return output
 
     def add(self, a: int, b: int) -> int:
+        """``a`` plus as many channels of ``b``."""
         output = self._line(self.lines[a])
         self.ops.append(AddOp(a, b, output))
         return output

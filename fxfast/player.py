@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,8 @@ from fxfast.native_ops import native_ops
 MODES = ("offline", "stream")
 
 Audio = TypeVar("Audio")
+# A number or an array (T) for each knob, by name.
+Knobs = Mapping[str, "float | np.ndarray"]
 
 
 class Player:
@@ -27,9 +29,11 @@ class Player:
     length). An offline player may use transforms on a fixed grid of time, ``grid_samples`` long:
     its samples differ from those of a streaming player by rounding, and its streams take whole
     grids. ``isa`` forces an instruction set, as the environment variable ``FXFAST_ISA`` does.
+    ``knobs`` are where the knobs of a conditioned model stand until they are turned, by name; those
+    that are not named stand at their defaults.
 
-    Raises ``InputError`` for an unknown mode or thread count, ``BuildError`` for an instruction
-    set that is unknown or that this machine lacks.
+    Raises ``InputError`` for an unknown mode, thread count or knob, ``BuildError`` for an
+    instruction set that is unknown or that this machine lacks.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Player:
         threads: int | None = None,
         mode: str = "offline",
         isa: str | None = None,
+        knobs: Mapping[str, float] | None = None,
     ) -> None:
         if mode not in MODES:
             raise InputError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
@@ -48,6 +53,7 @@ class Player:
             raise InputError(f"threads: expected an integer from 1 to 1024, got {threads!r}")
         self.graph = graph
         self.mode = mode
+        self._start = _knob_values(graph, np.array([k.default for k in graph.knobs]), knobs)
         program = lower(graph, merge=True)
         self._engine = engine().Engine(
             list(program.lines),
@@ -72,12 +78,25 @@ class Player:
         """What every block of a stream but the last is a multiple of: 1 in mode "stream"."""
         return int(self._engine.grid_samples)
 
-    def render(self, x: Audio) -> Audio:
+    @property
+    def warm_up_samples(self) -> int:
+        """After so many samples a stream of a model that is not recurrent holds nothing of before:
+        a whole number of :attr:`alignment_samples`."""
+        return int(self._engine.warm_up_samples)
+
+    @property
+    def alignment_samples(self) -> int:
+        """Streams that start a multiple of these samples apart give the same bits."""
+        return int(self._engine.alignment_samples)
+
+    def render(self, x: Audio, knobs: Knobs | None = None) -> Audio:
         """Render whole audio of shape (T), (C, T) or (B, C, T), float32, numpy or torch (CPU).
 
         Channels and batch entries are independent and each starts settled, as if silence had
         played for ever. The result has the kind and the shape of ``x``, sample for sample
-        aligned. Raises ``InputError`` for another shape or dtype and for NaN or infinity.
+        aligned. ``knobs`` gives a number or an array (T) for each knob that does not stand where
+        the player has it; silence has played for ever with their first values. Raises
+        ``InputError`` for another shape or dtype, for NaN or infinity, and for a wrong knob.
         """
         array = _as_float_array(x)
         if array.ndim not in (1, 2, 3):
@@ -85,14 +104,44 @@ class Player:
                 f"audio: expected shape (T), (C, T) or (B, C, T), got {_shape_text(array)}"
             )
         rows = array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, 0)
-        y: Audio = _as_kind_of(x, self._engine.render(rows).reshape(array.shape))
+        values = self._knob_rows(knobs, self._start, rows.shape[1])
+        y: Audio = _as_kind_of(x, self._engine.render(rows, values).reshape(array.shape))
         return y
 
-    def stream(self, channels: int = 1) -> Stream:
-        """Start a stream of ``channels`` independent channels, settled on silence."""
+    def stream(self, channels: int = 1, knobs: Mapping[str, float] | None = None) -> Stream:
+        """Start a stream of ``channels`` independent channels, settled on silence with ``knobs``
+        (those that are not named: as the player has them)."""
         if type(channels) is not int or not 1 <= channels <= 65536:
             raise InputError(f"channels: expected an integer from 1 to 65536, got {channels!r}")
-        return Stream(self._engine, channels)
+        return Stream(self, channels, _knob_values(self.graph, self._start, knobs))
+
+    @property
+    def native(self) -> Any:
+        """The native engine."""
+        return self._engine
+
+    def _knob_rows(
+        self, knobs: Knobs | None, standing: np.ndarray, samples: int
+    ) -> np.ndarray | None:
+        """Values (K) or rows (K, samples) for the engine; none where the model has no knobs."""
+        turned = {n: v for n, v in (knobs or {}).items() if np.ndim(v) > 0}
+        held = {n: float(v) for n, v in (knobs or {}).items() if n not in turned}  # type: ignore[arg-type]
+        values = _knob_values(self.graph, standing, held, frozenset(turned))
+        if not self.graph.knobs:
+            return None
+        scaled = _scaled(self.graph, values)
+        if not turned:
+            return scaled
+        rows = np.repeat(scaled[:, np.newaxis], samples, axis=1)
+        for index, knob in enumerate(self.graph.knobs):
+            if knob.name in turned:
+                row = knob.scaled(turned[knob.name])
+                if row.shape != (samples,):
+                    raise InputError(
+                        f"knob {knob.name}: expected {samples} values, got {_shape_text(row)}"
+                    )
+                rows[index] = row
+        return np.ascontiguousarray(rows)
 
     @staticmethod
     def process_together(
@@ -130,8 +179,12 @@ class Stream:
     player has a grid, a block that is no multiple of ``grid_samples`` is the last one.
     """
 
-    def __init__(self, native_engine: Any, channels: int) -> None:
-        self._stream = engine().Stream(native_engine, channels)
+    def __init__(self, player: Player, channels: int, knobs: np.ndarray) -> None:
+        self._player = player
+        self._start = self._standing = knobs
+        self._stream = engine().Stream(
+            player.native, channels, _scaled(player.graph, knobs) if knobs.size else None
+        )
 
     @property
     def native(self) -> Any:
@@ -142,10 +195,11 @@ class Stream:
     def channels(self) -> int:
         return int(self._stream.channels)
 
-    def process(self, block: Audio) -> Audio:
+    def process(self, block: Audio, knobs: Knobs | None = None) -> Audio:
         """The next block: (C, T), or (T) for one channel, float32; any T, 0 too.
 
-        Returns the same shape, with no delay. Raises ``InputError`` for another shape or dtype,
+        Returns the same shape, with no delay. ``knobs`` turns knobs: a number from here on, or an
+        array (T) whose last value stays. Raises ``InputError`` for another shape or dtype,
         for NaN or infinity, and after a last block; the stream is then unchanged.
         """
         array = _as_float_array(block)
@@ -156,7 +210,14 @@ class Stream:
                 f"{' or (T)' if self.channels == 1 else ''} in a stream, got {_shape_text(array)}"
             )
         rows = array.reshape(self.channels, -1)
-        y: Audio = _as_kind_of(block, self._stream.process(rows).reshape(array.shape))
+        values = None
+        if knobs:
+            values = self._player._knob_rows(knobs, self._standing, rows.shape[1])
+        output = self._stream.process(rows, values).reshape(array.shape)
+        if knobs and rows.shape[1]:
+            last = {name: float(np.ravel(value)[-1]) for name, value in knobs.items()}
+            self._standing = _knob_values(self._player.graph, self._standing, last)
+        y: Audio = _as_kind_of(block, output)
         return y
 
     def flush(self) -> np.ndarray:
@@ -164,11 +225,13 @@ class Stream:
         return np.zeros((self.channels, 0), np.float32)
 
     def reset(self) -> None:
-        """Back to the settled state."""
+        """Back to the settled state, with the knobs as they were at the start."""
+        self._standing = self._start
         self._stream.reset()
 
     def save(self) -> bytes:
-        """The state of all channels, for :meth:`restore` in a stream of the same model."""
+        """The state of all channels, for :meth:`restore` in a stream of the same model; where its
+        knobs stand is not part of it."""
         return bytes(self._stream.save())
 
     def restore(self, state: bytes) -> None:
@@ -176,6 +239,31 @@ class Stream:
         if not isinstance(state, bytes):
             raise InputError(f"state: expected bytes, got {type(state).__name__}")
         self._stream.restore(state)
+
+
+def _knob_values(
+    graph: ModelGraph,
+    standing: np.ndarray,
+    turned: Mapping[str, float] | None,
+    more: frozenset[str] = frozenset(),
+) -> np.ndarray:
+    """Where the knobs stand, in their own units: ``standing`` with those that are ``turned``."""
+    names = [knob.name for knob in graph.knobs]
+    for name in [*(turned or {}), *more]:
+        if name not in names:
+            known = ", ".join(names) if names else "none: the model has no knobs"
+            raise InputError(f"knobs: expected {known}, got {name!r}")
+    values = standing.astype(np.float64)
+    for name, value in (turned or {}).items():
+        index = names.index(name)
+        graph.knobs[index].scaled(value)  # refuses what is out of range
+        values[index] = value
+    return values
+
+
+def _scaled(graph: ModelGraph, values: np.ndarray) -> np.ndarray:
+    scaled = [knob.scaled(value) for knob, value in zip(graph.knobs, values, strict=True)]
+    return np.array(scaled, np.float32)
 
 
 def _is_torch(x: object) -> bool:

@@ -1,7 +1,7 @@
 """Programs: operations on lines, plain data that the engine packs.
 
-A line is a signal of some channels; line 0 is the input. Operations run in order, over
-any stretch of time at once, and a line is written before it is read.
+A line is a signal of some channels; line 0 is the input: the audio, then a channel for each knob.
+Operations run in order, over any stretch of time at once, and a line is written before it is read.
 
 A line that a filter or a convolution of several taps reads, and the output line, is written by one
 operation only, so that its past stays in place. All others are scratch: written again by
@@ -74,7 +74,7 @@ class ActivateOp:
 
 @dataclass(frozen=True, eq=False)
 class AddOp:
-    """``output = a + b``."""
+    """``output = a + b``, of which ``b`` may have more channels that do not count."""
 
     a: int
     b: int
@@ -174,7 +174,9 @@ def with_scratch(channels: list[int], ops: list[Op], output: int) -> Program:
         taken = [
             line
             for name in _IN_PLACE.get(type(op), ())
-            if (line := getattr(op, name)) in ending and reads(op).count(line) == 1
+            if (line := getattr(op, name)) in ending
+            and reads(op).count(line) == 1
+            and channels[line] == size
         ]
         if op.output in fixed or not (taken or free.get(size)):
             places[op.output] = len(lines)

@@ -111,7 +111,7 @@ def _run(op: Any, lines: list[np.ndarray | None], dtype: Any) -> np.ndarray:
     if isinstance(op, ActivateOp):
         return activate(op.activation, line(op.input))
     assert isinstance(op, AddOp)
-    return line(op.a) + line(op.b)
+    return line(op.a) + line(op.b)[: len(line(op.a))]
 
 
 def _conv(op: ConvOp, x_ct: np.ndarray, dtype: Any) -> np.ndarray:

@@ -62,7 +62,7 @@ def forward(node: Any, x_ct: np.ndarray) -> np.ndarray:
         full = np.convolve(x_ct[0], node.taps.astype(x_ct.dtype))
         return full[None, : x_ct.shape[1]] + x_ct.dtype.type(node.bias)
     if isinstance(node, Residual):
-        return forward(node.child, x_ct) + x_ct
+        return forward(node.child, x_ct) + x_ct[:1]
     if isinstance(node, Recurrent):
         for recurrent in node.layers:
             x_ct = cells(recurrent, x_ct)
@@ -71,7 +71,7 @@ def forward(node: Any, x_ct: np.ndarray) -> np.ndarray:
         h = x_ct
         for layer in node.layers:
             h = activate(layer.activation, conv(h, layer.weight, layer.bias, layer.dilation))
-        return h + x_ct if node.skip else h
+        return h + x_ct[: len(h)] if node.skip else h
     assert isinstance(node, WaveNet)
     return wavenet(node, x_ct)
 

@@ -48,6 +48,31 @@ void require_rows(const Floats& x, py::ssize_t rows) {
   }
 }
 
+// Knobs of one value each, (knobs), or of one for each of `samples`, (knobs, samples).
+KnobRows rows_of(const std::optional<Floats>& knobs, std::size_t count, py::ssize_t samples) {
+  if (!knobs) return {};
+  const bool held = knobs->ndim() == 1;
+  if ((!held && (knobs->ndim() != 2 || knobs->shape(1) != samples)) ||
+      knobs->shape(0) != static_cast<py::ssize_t>(count)) {
+    throw InputError("knobs: expected " + std::to_string(count) + " values or rows of " +
+                     std::to_string(samples) + ", got " + std::to_string(knobs->ndim()) +
+                     " dimensions of " + std::to_string(knobs->size()) + " values");
+  }
+  if (first_non_finite(knobs->data(), static_cast<std::size_t>(knobs->size())) >= 0) {
+    throw InputError("knobs: expected finite values, got NaN or infinity");
+  }
+  return {knobs->data(), held ? 0 : static_cast<std::size_t>(samples)};
+}
+
+std::vector<float> first_of(const KnobRows& rows, std::size_t count, py::ssize_t samples) {
+  std::vector<float> values(count, 0.0f);
+  if (rows.values == nullptr || samples == 0) return values;
+  for (std::size_t k = 0; k < count; ++k) {
+    values[k] = rows.values[rows.stride == 0 ? k : k * rows.stride];
+  }
+  return values;
+}
+
 std::vector<float> to_vector(const Floats& array) {
   return std::vector<float>(array.data(), array.data() + array.size());
 }
@@ -86,19 +111,25 @@ class Engine {
       : bytes_(std::move(plan)),
         plan_(bytes_.data(), bytes_.size()),
         kernels_(choose_kernels(isa.c_str())),
-        settled_(plan_.state_bytes()),
-        pool_(threads) {
-    settle(plan_, kernels_, settled_.data());
-  }
+        settled_(settled({})),
+        pool_(threads) {}
 
   const PlanView& plan() const { return plan_; }
   const KernelTable& kernels() const { return kernels_; }
+  // The settled state with all knobs at zero, and with others.
   const AlignedBuffer& settled() const { return settled_; }
+  AlignedBuffer settled(const std::vector<float>& knobs) const {
+    AlignedBuffer state(plan_.state_bytes());
+    settle(plan_, kernels_, state.data(), knobs.empty() ? nullptr : knobs.data());
+    return state;
+  }
   const AlignedBuffer& plan_bytes() const { return bytes_; }
   int threads() const { return pool_.threads(); }
 
-  Floats render(const Floats& x) {
+  Floats render(const Floats& x, const std::optional<Floats>& knobs) {
     require_rows(x, -1);
+    const KnobRows rows_of_knobs = rows_of(knobs, plan_.knobs(), x.shape(1));
+    const std::vector<float> first = first_of(rows_of_knobs, plan_.knobs(), x.shape(1));
     Floats y({x.shape(0), x.shape(1)});
     const float* in = x.data();
     float* out = y.mutable_data();
@@ -107,8 +138,14 @@ class Engine {
     py::gil_scoped_release release;
     // One of several calls at once finds the kept states free.
     const std::unique_lock lock(kept_mutex_, std::try_to_lock);
-    render_array(plan_, kernels_, settled_.data(), pool_, in, out, rows, samples,
-                 lock.owns_lock() ? &kept_ : nullptr);
+    std::vector<AlignedBuffer>* kept = lock.owns_lock() ? &kept_ : nullptr;
+    if (knobs) {
+      const AlignedBuffer start = settled(first);
+      render_array(plan_, kernels_, start.data(), pool_, in, out, rows, samples, kept,
+                   rows_of_knobs);
+    } else {
+      render_array(plan_, kernels_, settled_.data(), pool_, in, out, rows, samples, kept);
+    }
     return y;
   }
 
@@ -144,7 +181,10 @@ void run_lanes(const PlanView& plan, const KernelTable& kernels, std::vector<Lan
     const std::size_t samples = lanes[first].samples - done;
     if (samples == 0) continue;
     run_block_batch(plan, kernels, batch.data() + first, batch.size() - first, samples);
-    for (BatchStream& stream : batch) stream.input += samples, stream.output += samples;
+    for (BatchStream& stream : batch) {
+      stream.input += samples, stream.output += samples;
+      stream.knobs = stream.knobs.after(samples);
+    }
     done += samples;
   }
 }
@@ -152,23 +192,29 @@ void run_lanes(const PlanView& plan, const KernelTable& kernels, std::vector<Lan
 // The state of `channels` independent streams through one engine.
 class Stream {
  public:
-  Stream(std::shared_ptr<Engine> engine, int channels)
+  Stream(std::shared_ptr<Engine> engine, int channels, const std::optional<Floats>& knobs)
       : engine_(std::move(engine)), channels_(channels) {
     if (channels < 1) {
       throw InputError("channels: expected at least 1, got " + std::to_string(channels));
+    }
+    if (knobs) {
+      start_ = held_ = first_of(rows_of(knobs, engine_->plan().knobs(), 1), knob_count(), 1);
+      settled_.emplace(engine_->settled(held_));
     }
     states_ = AlignedBuffer(state_bytes() * static_cast<std::size_t>(channels));
     reset();
   }
 
   void reset() {
-    for (int c = 0; c < channels_; ++c) {
-      std::memcpy(state(c), engine_->settled().data(), state_bytes());
-    }
+    const std::byte* settled = settled_ ? settled_->data() : engine_->settled().data();
+    for (int c = 0; c < channels_; ++c) std::memcpy(state(c), settled, state_bytes());
+    held_ = start_;
   }
 
-  Floats process(const Floats& x) {
+  // Without `knobs` they stay where they were.
+  Floats process(const Floats& x, const std::optional<Floats>& knobs) {
     require_rows(x, channels_);
+    const KnobRows rows = knobs ? rows_of(knobs, knob_count(), x.shape(1)) : held();
     Floats y({x.shape(0), x.shape(1)});
     const float* in = x.data();
     float* out = y.mutable_data();
@@ -176,10 +222,16 @@ class Stream {
     for (int c = 0; c < channels_; ++c) check_block(engine_->plan(), state(c), samples);
     std::vector<BatchStream> batch;
     for (int c = 0; c < channels_; ++c, in += samples, out += samples) {
-      batch.push_back({state(c), in, out});
+      batch.push_back({state(c), in, out, rows});
     }
-    py::gil_scoped_release release;
-    run_block_batch(engine_->plan(), engine_->kernels(), batch.data(), batch.size(), samples);
+    {
+      py::gil_scoped_release release;
+      run_block_batch(engine_->plan(), engine_->kernels(), batch.data(), batch.size(), samples);
+    }
+    if (knobs && samples > 0) {
+      const std::size_t last = rows.stride == 0 ? 0 : samples - 1;
+      held_ = first_of({rows.values + last, rows.stride}, knob_count(), 1);
+    }
     return y;
   }
 
@@ -205,8 +257,9 @@ class Stream {
       for (int c = 0; c < stream.channels_; ++c) {
         const std::size_t at = static_cast<std::size_t>(c) * samples;
         check_block(stream.engine_->plan(), stream.state(c), samples);
-        lanes.push_back(
-            {{stream.state(c), blocks[i].data() + at, outputs[i].mutable_data() + at}, samples});
+        lanes.push_back({{stream.state(c), blocks[i].data() + at, outputs[i].mutable_data() + at,
+                          stream.held()},
+                         samples});
       }
     }
     const Engine& engine = *streams[0]->engine_;
@@ -238,10 +291,14 @@ class Stream {
 
  private:
   std::size_t state_bytes() const { return engine_->plan().state_bytes(); }
+  std::size_t knob_count() const { return engine_->plan().knobs(); }
+  KnobRows held() const { return {held_.empty() ? nullptr : held_.data(), 0}; }
   std::byte* state(int c) { return states_.data() + static_cast<std::size_t>(c) * state_bytes(); }
 
   std::shared_ptr<Engine> engine_;
   int channels_;
+  std::vector<float> start_, held_;  // the knobs at the start and now; empty: zeros
+  std::optional<AlignedBuffer> settled_;
   AlignedBuffer states_;
 };
 
@@ -303,7 +360,14 @@ PYBIND11_MODULE(_native, module) {
            }),
            py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("isa"),
            py::arg("threads"), py::arg("is_offline"))
-      .def("render", &Engine::render, py::arg("x").noconvert())
+      .def("render", &Engine::render, py::arg("x").noconvert(),
+           py::arg("knobs").noconvert() = py::none())
+      .def_property_readonly("warm_up_samples",
+                             [](const Engine& e) { return e.plan().warm_up_samples(); })
+      .def_property_readonly("alignment_samples",
+                             [](const Engine& e) { return e.plan().alignment_samples(); })
+      .def_property_readonly("is_recurrent",
+                             [](const Engine& e) { return e.plan().is_recurrent(); })
       .def_property_readonly("isa", [](const Engine& e) { return e.kernels().name; })
       .def_property_readonly("threads", &Engine::threads)
       .def_property_readonly("grid_samples",
@@ -312,8 +376,10 @@ PYBIND11_MODULE(_native, module) {
       .def("plan", [](const Engine& e) { return bytes_array(e.plan_bytes()); })
       .def("settled_state", [](const Engine& e) { return bytes_array(e.settled()); });
   py::class_<Stream>(module, "Stream")
-      .def(py::init<std::shared_ptr<Engine>, int>(), py::arg("engine"), py::arg("channels"))
-      .def("process", &Stream::process, py::arg("x").noconvert())
+      .def(py::init<std::shared_ptr<Engine>, int, const std::optional<Floats>&>(),
+           py::arg("engine"), py::arg("channels"), py::arg("knobs").noconvert() = py::none())
+      .def("process", &Stream::process, py::arg("x").noconvert(),
+           py::arg("knobs").noconvert() = py::none())
       .def_static("process_together", &Stream::process_together, py::arg("streams"),
                   py::arg("blocks").noconvert())
       .def("reset", &Stream::reset)

@@ -116,6 +116,8 @@ Tensor run(const Tensor& plan_tensor, const Tensor& state, const Tensor& x_any) 
   const Tensor plan_bytes = torch::stable::contiguous(plan_tensor);
   const PlanView plan(static_cast<const std::byte*>(plan_bytes.const_data_ptr()),
                       static_cast<std::size_t>(plan_bytes.numel()));
+  require(plan.knobs() == 0,
+          "plan: expected a model without knobs, got one of " + std::to_string(plan.knobs()));
   require_state(plan, state, x_any);
   // The plan and x are read while the state is written: bytes in both would change under way.
   require(!overlap(plan_bytes, state), "state: expected memory of its own, got the plan's");

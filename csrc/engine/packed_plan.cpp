@@ -280,8 +280,7 @@ PlanView::PlanView(const std::byte* bytes, std::size_t size) : bytes_(bytes) {
     layout.place(expected);
     require(std::memcmp(&expected, &line(i), sizeof(PlanLine)) == 0, "lines that do not fit");
   }
-  require(line(0).channels == 1 && line(head.output_line).channels == 1,
-          "more than one channel in or out");
+  require(line(head.output_line).channels == 1, "more than one channel out");
   for (std::size_t i = 0; i < op_count(); ++i) {
     check_op_sizes(op(i));
     check_operands(op(i), head.line_count,
@@ -342,8 +341,7 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
                    [&](std::uint32_t l) -> const PlanLine& { return lines[l]; });
   }
   require(header.output_line < lines.size(), "an output line beyond the lines");
-  require(lines[0].channels == 1 && lines[header.output_line].channels == 1,
-          "more than one channel in or out");
+  require(lines[header.output_line].channels == 1, "more than one channel out");
   const bool is_recurrent = std::any_of(program.ops.begin(), program.ops.end(),
                                         [](const Op& op) { return op.kind == OpKind::kRecurrent; });
   const std::int64_t field = receptive_field_of(program);

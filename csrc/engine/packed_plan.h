@@ -116,6 +116,8 @@ class PlanView {
   std::size_t op_count() const { return header().op_count; }
   std::size_t state_bytes() const { return header().state_bytes; }
   bool is_recurrent() const { return header().receptive_field == 0; }
+  // Channels of the input after the audio.
+  std::size_t knobs() const { return line(0).channels - 1; }
   // Of what is not recurrent; 1 for a plan that is.
   std::int64_t receptive_field() const {
     return is_recurrent() ? 1 : static_cast<std::int64_t>(header().receptive_field);

@@ -1,8 +1,9 @@
 // A model as the engine takes it: operations on lines, in the order in which they run.
 //
-// A line is a signal of some channels; line 0 is the input, one line is the output, both of one
-// channel. Every operation reads lines and writes one; a line is written before it is read. So a
-// stack of convolutions, a WaveNet with all its side paths, and a chain of models are programs.
+// A line is a signal of some channels; line 0 is the input, the audio and then a channel for each
+// knob, and one line is the output, of one channel. Every operation reads lines and writes one; a
+// line is written before it is read. So a stack of convolutions, a WaveNet with all its side paths,
+// and a chain of models are programs.
 #pragma once
 
 #include <cstddef>

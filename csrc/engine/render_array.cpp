@@ -4,8 +4,6 @@
 #include <cstring>
 #include <vector>
 
-#include "engine/run_block.h"
-
 namespace fxfast {
 namespace {
 
@@ -32,7 +30,7 @@ void make_states(const PlanView& plan, std::size_t count, std::vector<AlignedBuf
 // every thread.
 void render_groups(const PlanView& plan, const KernelTable& kernels, const std::byte* settled,
                    WorkerPool& pool, const float* input, float* output, std::size_t streams,
-                   std::size_t samples, std::vector<AlignedBuffer>& states) {
+                   std::size_t samples, std::vector<AlignedBuffer>& states, const KnobRows& knobs) {
   const auto threads = static_cast<std::size_t>(pool.threads());
   const std::size_t most =
       std::min<std::size_t>(kMaxRecurrentStreams, (streams + threads - 1) / threads);
@@ -45,7 +43,7 @@ void render_groups(const PlanView& plan, const KernelTable& kernels, const std::
     for (std::size_t s = 0; s < count; ++s) {
       std::byte* state = states[static_cast<std::size_t>(worker) * most + s].data();
       std::memcpy(state, settled, plan.state_bytes());
-      batch[s] = {state, input + (first + s) * samples, output + (first + s) * samples};
+      batch[s] = {state, input + (first + s) * samples, output + (first + s) * samples, knobs};
     }
     run_block_batch(plan, kernels, batch, count, samples);
   });
@@ -55,12 +53,13 @@ void render_groups(const PlanView& plan, const KernelTable& kernels, const std::
 
 void render_array(const PlanView& plan, const KernelTable& kernels, const std::byte* settled,
                   WorkerPool& pool, const float* input, float* output, std::size_t streams,
-                  std::size_t samples, std::vector<AlignedBuffer>* kept) {
+                  std::size_t samples, std::vector<AlignedBuffer>* kept, const KnobRows& knobs) {
   if (streams == 0 || samples == 0) return;
   std::vector<AlignedBuffer> own;
   std::vector<AlignedBuffer>& states = kept != nullptr ? *kept : own;
   if (plan.is_recurrent() && !plan.has_grid()) {
-    return render_groups(plan, kernels, settled, pool, input, output, streams, samples, states);
+    return render_groups(plan, kernels, settled, pool, input, output, streams, samples, states,
+                         knobs);
   }
   const auto threads = static_cast<std::size_t>(pool.threads());
   const std::size_t segments = segments_per_row(plan, threads, streams, samples);
@@ -78,8 +77,9 @@ void render_array(const PlanView& plan, const KernelTable& kernels, const std::b
     std::byte* state = states[static_cast<std::size_t>(worker)].data();
     std::memcpy(state, settled, plan.state_bytes());
     const float* x = input + row * samples;
-    run_block(plan, kernels, state, x + begin - warm, nullptr, warm);
-    run_block(plan, kernels, state, x + begin, output + row * samples + begin, end - begin);
+    run_block(plan, kernels, state, x + begin - warm, nullptr, warm, knobs.after(begin - warm));
+    run_block(plan, kernels, state, x + begin, output + row * samples + begin, end - begin,
+              knobs.after(begin));
   };
   pool.run(static_cast<int>(items), render_segment);
 }

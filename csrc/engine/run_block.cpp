@@ -70,8 +70,27 @@ void copy_in(float* values, const float* input, std::uint32_t samples,
   std::memset(values + samples, 0, (wanted - samples) * sizeof(float));
 }
 
+// The values go on as they end where more are wanted than there are.
+void copy_knobs(const PlanView& plan, const Pass& pass, const KnobRows& knobs,
+                std::uint32_t samples, std::uint32_t wanted) noexcept {
+  for (std::uint32_t c = 1; c < plan.line(0).channels; ++c) {
+    float* row = pass.rows({0, c});
+    float value = 0.0f;
+    std::uint32_t copied = 0;
+    if (knobs.values != nullptr && knobs.stride == 0) {
+      value = knobs.values[c - 1];
+    } else if (knobs.values != nullptr) {
+      const float* values = knobs.values + (c - 1) * knobs.stride;
+      std::memcpy(row, values, samples * sizeof(float));
+      value = values[samples - 1];
+      copied = samples;
+    }
+    std::fill(row + copied, row + wanted, value);
+  }
+}
+
 Pass start_piece(const PlanView& plan, const KernelTable& kernels, std::byte* state,
-                 const float* input, std::uint32_t samples) noexcept {
+                 const float* input, std::uint32_t samples, const KnobRows& knobs) noexcept {
   auto* state_header = reinterpret_cast<StateHeader*>(state);
   if (state_header->position + samples > plan.header().stretch_samples) {
     move_history_back(plan, state, 0, state_header->position);
@@ -79,6 +98,7 @@ Pass start_piece(const PlanView& plan, const KernelTable& kernels, std::byte* st
   }
   const Pass pass(plan, kernels, state, state_header->position, 0, samples);
   copy_in(pass.rows({0, 0}), input, samples, samples);
+  copy_knobs(plan, pass, knobs, samples, samples);
   return pass;
 }
 
@@ -90,8 +110,9 @@ void end_piece(const PlanView& plan, const Pass& pass, std::byte* state, float* 
 }
 
 void run_piece(const PlanView& plan, const KernelTable& kernels, std::byte* state,
-               const float* input, float* output, std::uint32_t samples) noexcept {
-  const Pass pass = start_piece(plan, kernels, state, input, samples);
+               const float* input, float* output, std::uint32_t samples,
+               const KnobRows& knobs) noexcept {
+  const Pass pass = start_piece(plan, kernels, state, input, samples, knobs);
   pass.run(0, plan.op_count());
   end_piece(plan, pass, state, output, samples);
 }
@@ -102,8 +123,8 @@ void run_pieces(const PlanView& plan, const KernelTable& kernels, const BatchStr
                 std::size_t count, std::size_t done, std::uint32_t samples) noexcept {
   std::optional<Pass> passes[kMaxRecurrentStreams];
   for (std::size_t s = 0; s < count; ++s) {
-    passes[s].emplace(
-        start_piece(plan, kernels, streams[s].state, streams[s].input + done, samples));
+    passes[s].emplace(start_piece(plan, kernels, streams[s].state, streams[s].input + done, samples,
+                                  streams[s].knobs.after(done)));
   }
   const auto is_recurrent = [&](std::size_t i) {
     return plan.op(i).kind == static_cast<std::uint32_t>(OpKind::kRecurrent);
@@ -157,11 +178,13 @@ std::uint32_t run_group(const PlanView& plan, const KernelTable& kernels, std::b
 
 // One grid, of which the first `samples` are played.
 void run_grid(const PlanView& plan, const KernelTable& kernels, std::byte* state,
-              const float* input, float* output, std::uint32_t samples) noexcept {
+              const float* input, float* output, std::uint32_t samples,
+              const KnobRows& knobs) noexcept {
   const PlanHeader& header = plan.header();
   auto* state_header = reinterpret_cast<StateHeader*>(state);
   const Pass whole(plan, kernels, state, 0, 0, header.grid_samples);
   copy_in(whole.rows({0, 0}), input, samples, header.grid_samples);
+  copy_knobs(plan, whole, knobs, samples, header.grid_samples);
   const std::uint32_t start = state_header->position;
   std::uint32_t group = 0;
   for (std::size_t first = 0, end = 0; first < plan.op_count(); first = end, ++group) {
@@ -180,14 +203,17 @@ void run_grid(const PlanView& plan, const KernelTable& kernels, std::byte* state
 }  // namespace
 
 void run_block(const PlanView& plan, const KernelTable& kernels, std::byte* state,
-               const float* input, float* output, std::size_t samples) noexcept {
+               const float* input, float* output, std::size_t samples,
+               const KnobRows& knobs) noexcept {
   const FlushDenormals flush;
+  KnobRows rows = knobs;
   const bool has_grid = plan.has_grid();
   const std::size_t piece = has_grid ? plan.grid_samples() : plan.header().block_samples;
   while (samples > 0) {
     const std::size_t n = samples < piece ? samples : piece;
     (has_grid ? run_grid : run_piece)(plan, kernels, state, input, output,
-                                      static_cast<std::uint32_t>(n));
+                                      static_cast<std::uint32_t>(n), rows);
+    rows = rows.after(n);
     if (input != nullptr) input += n;
     if (output != nullptr) output += n;
     samples -= n;
@@ -198,7 +224,8 @@ void run_block_batch(const PlanView& plan, const KernelTable& kernels, const Bat
                      std::size_t count, std::size_t samples) noexcept {
   if (count == 1 || !plan.is_recurrent() || plan.has_grid()) {
     for (std::size_t s = 0; s < count; ++s) {
-      run_block(plan, kernels, streams[s].state, streams[s].input, streams[s].output, samples);
+      run_block(plan, kernels, streams[s].state, streams[s].input, streams[s].output, samples,
+                streams[s].knobs);
     }
     return;
   }

@@ -44,37 +44,39 @@ std::uint64_t hash_of_cells(const PlanView& plan, const std::byte* state) noexce
 }
 
 void play_silence(const PlanView& plan, const KernelTable& kernels, std::byte* state,
-                  std::int64_t samples) noexcept {
+                  std::int64_t samples, const float* knobs) noexcept {
   run_block(plan, kernels, state, nullptr, nullptr,
-            round_up(static_cast<std::size_t>(samples), plan.grid_samples()));
+            round_up(static_cast<std::size_t>(samples), plan.grid_samples()), {knobs, 0});
 }
 
 }  // namespace
 
-void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state) noexcept {
+void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+            const float* knobs) noexcept {
   std::memset(state, 0, plan.state_bytes());
   reinterpret_cast<StateHeader*>(state)->fingerprint = plan.header().fingerprint;
   set_initial_cells(plan, state);
   if (!plan.is_recurrent()) {
     // Then no history holds anything of the start any more.
-    return play_silence(plan, kernels, state, static_cast<std::int64_t>(plan.warm_up_samples()));
+    return play_silence(plan, kernels, state, static_cast<std::int64_t>(plan.warm_up_samples()),
+                        knobs);
   }
   auto histories = static_cast<std::int64_t>(plan.warm_up_samples());
   for (std::size_t l = 0; l < plan.line_count(); ++l) histories += plan.line(l).history;
-  play_silence(plan, kernels, state, histories);
+  play_silence(plan, kernels, state, histories, knobs);
   std::uint64_t before = 0;
   const std::int64_t longest =
       std::min(kLongestSilence, kMostMultiplyAdds / plan.multiply_adds_per_sample());
   std::int64_t look = kFirstLook;
   for (std::int64_t played = 0; played < longest; played += look) {
     if (played >= 2 * look) look = std::min(2 * look, kSilenceBetweenLooks);
-    play_silence(plan, kernels, state, look);
+    play_silence(plan, kernels, state, look, knobs);
     const std::uint64_t now = hash_of_cells(plan, state);
     if (now == before) break;
     before = now;
   }
   // A filter remembers the layers before it as they were on the way.
-  if (plan.alignment_samples() > 1) play_silence(plan, kernels, state, histories);
+  if (plan.alignment_samples() > 1) play_silence(plan, kernels, state, histories, knobs);
 }
 
 void check_state(const PlanView& plan, const std::byte* state, std::size_t bytes) {

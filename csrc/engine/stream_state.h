@@ -22,9 +22,11 @@ struct StateHeader {
 };
 static_assert(sizeof(StateHeader) == kCacheLineBytes);
 
-// Writes the state of a stream that has heard silence for ever. `state` holds
-// plan.state_bytes() bytes. Not zero: biases make activations non-zero.
-void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state) noexcept;
+// Writes the state of a stream that has heard silence for ever, with a knob value for each channel
+// of the input after the first (nullptr: zeros). `state` holds plan.state_bytes() bytes. Not zero:
+// biases make activations non-zero.
+void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+            const float* knobs = nullptr) noexcept;
 
 // Throws InputError unless `state` of `bytes` bytes belongs to the plan.
 void check_state(const PlanView& plan, const std::byte* state, std::size_t bytes);

@@ -69,6 +69,8 @@ def dumps(graph: ModelGraph) -> str:
     """The text of the file. It has been read again before it is returned."""
     if not isinstance(graph, ModelGraph):
         raise ModelError(f"graph: expected a ModelGraph, got {type(graph).__name__}")
+    if graph.knobs:
+        raise ModelError(f"knobs: expected none in a .nam file, got {len(graph.knobs)}")
     kept = _kept(graph)
     document = _model_document(graph.root, "root", "", kept)
     for place, values in kept.unknown.items():

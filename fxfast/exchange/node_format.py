@@ -32,6 +32,7 @@ from fxfast.graph import (
     CELL_GATES,
     FILM_PLACES,
     MAX_CHANNELS,
+    MAX_KNOBS,
     MAX_LAYERS,
     MAX_NODE_DEPTH,
     MAX_RECEPTIVE_FIELD,
@@ -44,6 +45,7 @@ from fxfast.graph import (
     ConvStack,
     Film,
     HeadConv,
+    Knob,
     LayerArray,
     Linear,
     ModelGraph,
@@ -57,7 +59,10 @@ from fxfast.graph import (
 )
 
 FORMAT_VERSION = 2
+# Version 3 is version 2 with knobs.
+KNOB_VERSION = 3
 _GRAPH_KEYS = {"format_version", "sample_rate", "root", "metadata"}
+_KNOB_KEYS = {"name", "minimum", "maximum", "default"}
 _STACK_KEYS = {"dilation", "bias", "activation"}
 _LAYER_KEYS = {
     *("dilation", "groups", "groups_mixin", "bias", "mode", "activation", "secondary"),
@@ -78,6 +83,7 @@ class NodeHeader:
     sample_rate: int
     metadata: dict[str, Any]
     root: dict[str, Any]
+    knobs: tuple[Knob, ...] = ()
 
     def build(self, arrays: dict[str, np.ndarray]) -> ModelGraph:
         """The graph with the weights that were read; takes them out of ``arrays``."""
@@ -85,14 +91,15 @@ class NodeHeader:
         def take(name: str, dimensions: int) -> np.ndarray:
             return np.array(arrays.pop(tensor_name(name)), dtype=np.float32)
 
-        return ModelGraph(
-            _read_node(self.root, "root", take), self.sample_rate, metadata=self.metadata
-        )
+        root = _read_node(self.root, "root", take)
+        return ModelGraph(root, self.sample_rate, metadata=self.metadata, knobs=self.knobs)
 
 
 def parse(graph: dict[str, Any], table: TensorTable) -> NodeHeader:
-    """Check a graph of version 2 and take its tensors from ``table``."""
-    check_keys(graph, _GRAPH_KEYS, GRAPH_KEY)
+    """Check a graph of version 2 or 3 and take its tensors from ``table``."""
+    has_knobs = graph["format_version"] == KNOB_VERSION
+    check_keys(graph, _GRAPH_KEYS | ({"knobs"} if has_knobs else set()), GRAPH_KEY)
+    knobs = _read_knobs(graph["knobs"]) if has_knobs else ()
     rate = integer(graph, "sample_rate", "", 1, MAX_SAMPLE_RATE)
     metadata = metadata_of(graph)
 
@@ -101,8 +108,19 @@ def parse(graph: dict[str, Any], table: TensorTable) -> NodeHeader:
         shape = table.shape_of(tensor_name(name), dimensions)
         return np.broadcast_to(np.float32(0), shape)
 
-    ModelGraph(_read_node(graph["root"], "root", announced), rate)
-    return NodeHeader(rate, metadata, graph["root"])
+    ModelGraph(_read_node(graph["root"], "root", announced), rate, knobs=knobs)
+    return NodeHeader(rate, metadata, graph["root"], knobs)
+
+
+def _read_knobs(found: Any) -> tuple[Knob, ...]:
+    if not isinstance(found, list) or not 1 <= len(found) <= MAX_KNOBS:
+        got = len(found) if isinstance(found, list) else shown(found)
+        raise ModelError(f"knobs: expected a list of 1 to {MAX_KNOBS}, got {got}")
+    for index, knob in enumerate(found):
+        if not isinstance(knob, dict):
+            raise ModelError(f"knobs[{index}]: expected an object, got {shown(knob)}")
+        check_keys(knob, _KNOB_KEYS, f"knobs[{index}]")
+    return tuple(Knob(**knob) for knob in found)
 
 
 def _read_node(found: Any, name: str, take: Take, depth: int = 0) -> Node:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from fxfast.errors import ModelError
-from fxfast.exchange.node_format import FORMAT_VERSION, RECURRENT_TENSORS
+from fxfast.exchange.node_format import FORMAT_VERSION, KNOB_VERSION, RECURRENT_TENSORS
 from fxfast.exchange.tensor_table import tensor_name
 from fxfast.graph import (
     Activation,
@@ -30,12 +30,14 @@ from fxfast.graph import (
 def contents(graph: ModelGraph) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The graph as JSON values, and its tensors."""
     tensors: dict[str, np.ndarray] = {}
-    document = {
-        "format_version": FORMAT_VERSION,
+    document: dict[str, Any] = {
+        "format_version": KNOB_VERSION if graph.knobs else FORMAT_VERSION,
         "sample_rate": graph.sample_rate,
         "root": _write_node(graph.root, "root", tensors),
         "metadata": graph.metadata,
     }
+    if graph.knobs:
+        document["knobs"] = [asdict(knob) for knob in graph.knobs]
     return document, tensors
 
 

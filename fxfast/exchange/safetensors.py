@@ -1,8 +1,8 @@
 """The native model file: one safetensors file with the weights and the graph.
 
 The text ``fxfast.graph`` in the file's metadata is JSON: the format version, and the graph
-as ``stack_format`` (version 1) or ``node_format`` (version 2) describes it. A graph is
-written in the lowest version that can hold it.
+as ``stack_format`` (version 1) or ``node_format`` (version 2; 3 with knobs) describes it. A graph
+is written in the lowest version that can hold it.
 
 A file is not trusted. All that it claims is checked against its real size and against
 the limits of ``fxfast.graph`` while only its header is in memory.
@@ -30,7 +30,7 @@ from fxfast.exchange.tensor_table import GRAPH_KEY, TensorTable, integer
 from fxfast.graph import MAX_PARAMETERS, ModelGraph
 from fxfast.whole_file import whole_file
 
-FORMAT_VERSION = node_format.FORMAT_VERSION
+FORMAT_VERSION = node_format.KNOB_VERSION
 
 MAX_HEADER_BYTES = 16 << 20
 _LENGTH_BYTES = 8

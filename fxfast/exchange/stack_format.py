@@ -45,9 +45,12 @@ _LAYER_KEYS = {"kind", "in_channels", "out_channels", "taps", "dilation", "bias"
 def holds(graph: ModelGraph) -> bool:
     """Whether version 1 can say what ``graph`` is."""
     root = graph.root
-    return isinstance(root, ConvStack) and all(
-        layer.activation.kind in ACTIVATION_KINDS for layer in root.layers
-    )
+    if not isinstance(root, ConvStack) or graph.knobs:
+        return False
+    # A skip over several channels to one is version 2's.
+    if root.skip and root.in_channels != root.out_channels:
+        return False
+    return all(layer.activation.kind in ACTIVATION_KINDS for layer in root.layers)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ def export_torchscript(graph: ModelGraph, path: str | os.PathLike[str]) -> None:
     for bit as a streaming ``Player`` does. Raises ``ModelError`` that names the path when it does
     not or when the file cannot be written, ``BuildError`` where the op library is not built.
     """
+    if graph.knobs:
+        raise ModelError(f"knobs: expected none in a scripted model, got {len(graph.knobs)}")
     ops.load_library()
     path = Path(path)
     try:

@@ -25,6 +25,7 @@ from fxfast.graph.checks import (
     MAX_WEIGHT,
 )
 from fxfast.graph.conv_stack import ConvLayer, ConvStack
+from fxfast.graph.knob import MAX_KNOBS, Knob
 from fxfast.graph.model_graph import ModelGraph
 from fxfast.graph.node import Node
 from fxfast.graph.recurrent import CELL_GATES, Recurrent, RecurrentLayer
@@ -45,6 +46,7 @@ __all__ = [
     "CELL_GATES",
     "FILM_PLACES",
     "MAX_CHANNELS",
+    "MAX_KNOBS",
     "MAX_LAYERS",
     "MAX_NODE_DEPTH",
     "MAX_PARAMETERS",
@@ -59,6 +61,7 @@ __all__ = [
     "ConvStack",
     "Film",
     "HeadConv",
+    "Knob",
     "LayerArray",
     "Linear",
     "ModelGraph",

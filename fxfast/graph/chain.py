@@ -58,7 +58,7 @@ class Sequential(Node):
 
 @dataclass(frozen=True, eq=False)
 class Residual(Node):
-    """The input is added to what ``child`` makes of it; one channel in and out."""
+    """The first channel of the input is added to what ``child`` makes of all of them."""
 
     child: Node
 
@@ -66,7 +66,7 @@ class Residual(Node):
 
     @property
     def in_channels(self) -> int:
-        return 1
+        return self.child.in_channels
 
     @property
     def out_channels(self) -> int:
@@ -89,10 +89,8 @@ class Residual(Node):
 
     def validate(self, name: str, in_channels: int, depth: int = 0) -> None:
         check_depth(depth, name)
-        if in_channels != 1:
-            raise ModelError(f"{name}: expected 1 input channel for a residual, got {in_channels}")
         check_node(self.child, f"{name}.child")
-        self.child.validate(f"{name}.child", 1, depth + 1)
+        self.child.validate(f"{name}.child", in_channels, depth + 1)
         if self.child.out_channels != 1:
             raise ModelError(
                 f"{name}.child: expected 1 output channel to add the input to, "

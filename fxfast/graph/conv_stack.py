@@ -60,7 +60,8 @@ class ConvLayer:
 
 @dataclass(frozen=True, eq=False)
 class ConvStack(Node):
-    """Layers one after the other; with ``skip`` the input is added to the output."""
+    """Layers one after the other; with ``skip`` the input is added to the output: all of its
+    channels, or the first where there is one channel of output."""
 
     layers: tuple[ConvLayer, ...]
     skip: bool = False
@@ -106,7 +107,7 @@ class ConvStack(Node):
         for index, layer in enumerate(self.layers):
             _validate_layer(layer, f"{prefix}layers[{index}]", channels)
             channels = layer.out_channels
-        if self.skip and channels != in_channels:
+        if self.skip and channels not in (1, in_channels):
             raise ModelError(
                 f"{prefix}layers[{len(self.layers) - 1}].weight: expected {in_channels} output "
                 f"channels for the skip, got {channels}"

@@ -14,15 +14,17 @@ from fxfast.graph.checks import (
     MAX_SAMPLE_RATE,
 )
 from fxfast.graph.conv_stack import ConvLayer, ConvStack
+from fxfast.graph.knob import MAX_KNOBS, Knob
 from fxfast.graph.node import Node
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class ModelGraph:
-    """A mono audio model: a tree of nodes, one channel in, one out.
+    """A mono audio model: a tree of nodes, one channel of audio in, one out.
 
     ``root`` is a node, or the layers of a stack of convolutions, which ``skip`` belongs
-    to. ``sample_rate`` is in Hz. ``metadata`` is free JSON that travels with the model.
+    to. ``sample_rate`` is in Hz. ``metadata`` is free JSON that travels with the model. A
+    conditioned model has ``knobs``: its root reads the audio and then a channel for each of them.
     Construction validates and raises ``ModelError``; a graph that exists is valid and is
     never changed.
     """
@@ -30,6 +32,7 @@ class ModelGraph:
     root: Node
     sample_rate: int
     metadata: dict[str, Any]
+    knobs: tuple[Knob, ...]
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class ModelGraph:
         sample_rate: int,
         skip: bool = False,
         metadata: dict[str, Any] | None = None,
+        knobs: Iterable[Knob] = (),
     ) -> None:
         if not isinstance(root, Node):
             root = ConvStack(tuple(root), skip)
@@ -45,6 +49,7 @@ class ModelGraph:
         object.__setattr__(self, "root", root)
         object.__setattr__(self, "sample_rate", sample_rate)
         object.__setattr__(self, "metadata", {} if metadata is None else metadata)
+        object.__setattr__(self, "knobs", tuple(knobs))
         _validate(self)
 
     @property
@@ -100,7 +105,8 @@ def _validate(graph: ModelGraph) -> None:
             f"sample_rate: expected an integer from 1 to {MAX_SAMPLE_RATE} Hz, got {rate!r}"
         )
     root = graph.root
-    root.validate("" if isinstance(root, ConvStack) else "root", 1)
+    _check_knobs(graph.knobs)
+    root.validate("" if isinstance(root, ConvStack) else "root", 1 + len(graph.knobs))
     if root.out_channels != 1:
         name = "root"
         if isinstance(root, ConvStack):
@@ -109,6 +115,18 @@ def _validate(graph: ModelGraph) -> None:
             f"{name}: expected 1 output channel in the last layer, got {root.out_channels}"
         )
     _check_limits(graph)
+
+
+def _check_knobs(knobs: tuple[Knob, ...]) -> None:
+    if len(knobs) > MAX_KNOBS:
+        raise ModelError(f"knobs: expected at most {MAX_KNOBS}, got {len(knobs)}")
+    for index, knob in enumerate(knobs):
+        if not isinstance(knob, Knob):
+            raise ModelError(f"knobs[{index}]: expected a Knob, got {type(knob).__name__}")
+        knob.validate(f"knobs[{index}]")
+    names = [knob.name for knob in knobs]
+    if len(set(names)) != len(names):
+        raise ModelError(f"knobs: expected different names, got {', '.join(names)}")
 
 
 def _check_limits(graph: ModelGraph) -> None:
