@@ -284,7 +284,7 @@ def test_broken_json(tmp_path: Path, header: bytes, message: str) -> None:
 
 
 GRAPH_EDITS: list[tuple[str, Any, str]] = [
-    ("format_version", 3, "format version: expected at most 2, got 3"),
+    ("format_version", 4, "format version: expected at most 3, got 4"),
     ("format_version", 0, "format version: expected an integer from 1"),
     ("format_version", "1", "format version: expected an integer from 1 to 2147483648, got '1'"),
     ("format_version", None, "format version: expected an integer"),

@@ -56,7 +56,7 @@ TEST(a_program_with_a_wrong_field_is_refused_by_name) {
                  "ops[1]."));
   CHECK(contains(changed([](Program& p) { p.line_channels[3] = 8; }), "beyond the channels"));
   CHECK(contains(changed([](Program& p) { p.output_line = 9; }), "output line"));
-  CHECK(contains(changed([](Program& p) { p.output_line = 2; }), "channel in or out"));
+  CHECK(contains(changed([](Program& p) { p.output_line = 2; }), "more than one channel out"));
   CHECK(contains(changed([](Program& p) { p.ops[1].output.line = 1; }), "in place"));
   CHECK(contains(changed([](Program& p) { p.ops[0].a.line = 3; }), "before it is written"));
   CHECK(contains(changed([](Program& p) { p.ops[2].c = {1, 0}; }), "without use"));
