@@ -366,8 +366,6 @@ PYBIND11_MODULE(_native, module) {
                              [](const Engine& e) { return e.plan().warm_up_samples(); })
       .def_property_readonly("alignment_samples",
                              [](const Engine& e) { return e.plan().alignment_samples(); })
-      .def_property_readonly("is_recurrent",
-                             [](const Engine& e) { return e.plan().is_recurrent(); })
       .def_property_readonly("isa", [](const Engine& e) { return e.kernels().name; })
       .def_property_readonly("threads", &Engine::threads)
       .def_property_readonly("grid_samples",
