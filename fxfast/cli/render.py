@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxfast.cli.library_options import add_files, add_run, names_of, options_of
-from fxfast.cli.model_options import add_model_choices, load_model_file
-from fxfast.cli.render_options import add_processing, processing_of
+from fxfast.cli.model_options import add_model_choices
+from fxfast.cli.render_options import add_chain, add_processing, load_chain_of, processing_of
 from fxfast.errors import FxfastError, InputError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "paths",
         metavar="PATH",
-        nargs="+",
+        nargs="*",
         help="model file, .nam file or run directory; then files, folders and globs to render",
     )
     parser.add_argument(
@@ -47,6 +47,7 @@ def add_parser(subparsers: Any) -> None:
         default=[],
         help="a model, in place of the first PATH; several: every file through each",
     )
+    add_chain(parser)
     add_model_choices(parser)
     add_files(parser)
     add_processing(parser)
@@ -101,14 +102,16 @@ def _render(args: argparse.Namespace) -> LibraryReport:
 def _models_and_inputs(args: argparse.Namespace) -> tuple[dict[str, ModelGraph], list[str]]:
     """The models by name, and what is to be rendered."""
     paths = list(args.paths)
-    files = args.model or [paths.pop(0)]
-    names = [Path(os.path.abspath(file)).stem for file in files]
+    chains = [*args.chain, *([file] for file in args.model)]
+    if not chains and not paths:
+        raise InputError("MODEL: expected a model file, .nam file or run directory, got none")
+    chains = chains or [[paths.pop(0)]]
+    names = ["+".join(Path(os.path.abspath(file)).stem for file in files) for files in chains]
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise InputError(f"--model: expected files of different names, got two {min(repeated)!r}")
-    return {
-        name: load_model_file(file, args) for name, file in zip(names, files, strict=True)
-    }, paths
+    loaded = [load_chain_of(files, args) for files in chains]
+    return dict(zip(names, loaded, strict=True)), paths
 
 
 def _print_report(args: argparse.Namespace, report: LibraryReport) -> None:

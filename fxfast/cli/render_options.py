@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
+from fxfast.cli.model_options import load_model_file
+from fxfast.errors import InputError
+
 if TYPE_CHECKING:
+    from fxfast.audio.paths import AnyPath
+    from fxfast.graph import ModelGraph
     from fxfast.rendering import Processing
 
 # As fxfast.rendering.processing has them; its import would make every command slow.
@@ -65,11 +71,60 @@ def add_processing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-empty", action="store_true", help="refuse files without a single frame"
     )
+    parser.add_argument(
+        "--knob",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="where a knob of a conditioned model stands (default: the model's own)",
+    )
+    parser.add_argument(
+        "--knob-curve",
+        metavar="FILE",
+        help="CSV of a column time_s and one for each knob that turns, from the start of a file",
+    )
+
+
+def add_chain(parser: argparse.ArgumentParser) -> None:
+    """Adds the option whose values ``load_chain_of`` loads."""
+    parser.add_argument(
+        "--chain",
+        metavar="FILE",
+        nargs="+",
+        action="append",
+        default=[],
+        help="models one after the other in place of a MODEL, impulse responses (audio files) "
+        "among them; after the inputs, or before another option",
+    )
+
+
+def load_chain_of(files: list[str], args: argparse.Namespace) -> ModelGraph:
+    """The files of a ``--chain`` as one model; responses of another rate as ``--resample`` says."""
+    from fxfast.rendering.chain import load_chain
+
+    def load(path: AnyPath) -> ModelGraph:
+        return load_model_file(os.fspath(path), args)
+
+    return load_chain(files, load, resample_responses=args.resample)
+
+
+def _knobs_of(texts: list[str]) -> tuple[tuple[str, float], ...]:
+    found = []
+    for text in texts:
+        name, separator, value = text.rpartition("=")
+        try:
+            found.append((name, float(value)))
+        except ValueError:
+            separator = ""
+        if not separator or not name:
+            raise InputError(f"--knob: expected NAME=VALUE with a number, got {text!r}")
+    return tuple(found)
 
 
 def processing_of(args: argparse.Namespace) -> Processing:
     """What the options say. Raises ``InputError`` for a level without a meaning."""
     from fxfast.rendering import Processing
+    from fxfast.rendering.knobs import read_curve
 
     processing = Processing(
         resample=args.resample,
@@ -82,6 +137,8 @@ def processing_of(args: argparse.Namespace) -> Processing:
         nonfinite=args.nonfinite,
         lenient=args.lenient,
         no_empty=args.no_empty,
+        knobs=_knobs_of(args.knob),
+        curve=None if args.knob_curve is None else read_curve(args.knob_curve),
     )
     processing.check()
     return processing

@@ -140,15 +140,22 @@ class _MemberPlayer:
     def grid_samples(self) -> int:
         return self._player.grid_samples
 
-    def stream(self, channels: int = 1) -> BlockStream:
-        return _MemberStream(self._group, self._player.stream(channels), channels)
+    def stream(self, channels: int = 1, knobs: dict[str, float] | None = None) -> BlockStream:
+        if knobs is None:
+            stream = self._player.stream(channels)
+        else:
+            stream = self._player.stream(channels, knobs)  # type: ignore[call-arg]
+        return _MemberStream(self._group, stream, channels)
 
 
 class _MemberStream:
     def __init__(self, group: Group, stream: BlockStream, channels: int) -> None:
         self._group, self._stream, self._channels = group, stream, channels
 
-    def process(self, block: np.ndarray) -> np.ndarray:
+    def process(self, block: np.ndarray, knobs: dict[str, np.ndarray] | None = None) -> np.ndarray:
+        if knobs is not None:  # of the file's own time: nobody else's block has them
+            alone: np.ndarray = self._stream.process(block, knobs)  # type: ignore[call-arg]
+            return alone
         block_ct = np.ascontiguousarray(block.reshape(self._channels, -1))
         return self._group.process(self._stream, block_ct).reshape(block.shape)
 

@@ -15,6 +15,7 @@ import numpy as np
 from fxfast.audio.resample import Resampler
 from fxfast.graph import ModelGraph
 from fxfast.rendering.channels import ChannelPolicy
+from fxfast.rendering.knobs import KnobCurve
 
 # Silence around a file that is resampled, counted at the lower rate: longer than the filters.
 _MARGIN_FRAMES = 512
@@ -37,6 +38,7 @@ class StreamPlayer(Protocol):
     @property
     def grid_samples(self) -> int: ...
 
+    # One that has knobs takes their values as a second argument.
     def stream(self, channels: int = 1) -> BlockStream: ...
 
 
@@ -55,6 +57,7 @@ def rendered_blocks(
     shape: FileShape,
     policy: ChannelPolicy,
     block_frames: int,
+    knobs: Knobs | None = None,
 ) -> Iterator[np.ndarray]:
     """The file as the model plays it, as blocks (C, n), together as long as ``source``.
 
@@ -63,17 +66,39 @@ def rendered_blocks(
     inputs = (policy.before(block_ct) for block_ct in source)
     channels = policy.model_channels
     if shape.sample_rate == player.graph.sample_rate:
-        outputs = _streamed(GridStream(player, channels), inputs)
+        outputs = _streamed(GridStream(player, channels, knobs), inputs)
     else:
-        outputs = _resampled(player, inputs, shape, channels, block_frames)
+        outputs = _resampled(player, inputs, shape, channels, block_frames, knobs)
     return (policy.after(block_ct) for block_ct in outputs)
 
 
-class GridStream:
-    """A stream that takes blocks of any length and gives whole grids of the player's."""
+@dataclass(frozen=True)
+class Knobs:
+    """Where the knobs of the model stand in a file, and how they turn."""
 
-    def __init__(self, player: StreamPlayer, channels: int) -> None:
-        self._stream, self._channels = player.stream(channels), channels
+    held: dict[str, float]
+    curve: KnobCurve | None = None
+
+    def start(self) -> dict[str, float]:
+        return self.held if self.curve is None else {**self.held, **self.curve.start()}
+
+
+class GridStream:
+    """A stream that takes blocks of any length and gives whole grids of the player's.
+
+    The curves of ``knobs`` begin ``lead`` samples after the stream.
+    """
+
+    def __init__(
+        self, player: StreamPlayer, channels: int, knobs: Knobs | None = None, lead: int = 0
+    ) -> None:
+        self._channels = channels
+        self._curve = None if knobs is None else knobs.curve
+        self._position, self._rate = -lead, player.graph.sample_rate
+        if knobs is None:
+            self._stream = player.stream(channels)
+        else:
+            self._stream = player.stream(channels, knobs.start())  # type: ignore[call-arg]
         self._grid = player.grid_samples
         self._waiting_ct = np.zeros((channels, 0), np.float32)
 
@@ -83,18 +108,22 @@ class GridStream:
             block_ct = np.concatenate([self._waiting_ct, block_ct], axis=1)
         ready = block_ct.shape[1] // self._grid * self._grid
         self._waiting_ct = block_ct[:, ready:].copy()
-        return _process(self._stream, block_ct[:, :ready], self._channels)
+        return self._process(block_ct[:, :ready])
 
     def flush(self) -> np.ndarray:
-        rest_ct = _process(self._stream, self._waiting_ct, self._channels)
+        rest_ct = self._process(self._waiting_ct)
         after_ct = np.asarray(self._stream.flush()).reshape(self._channels, -1)
         return np.concatenate([rest_ct, after_ct], axis=1)
 
-
-def _process(stream: BlockStream, block_ct: np.ndarray, channels: int) -> np.ndarray:
-    if channels == 1:
-        return stream.process(block_ct[0])[np.newaxis]
-    return stream.process(np.ascontiguousarray(block_ct))
+    def _process(self, block_ct: np.ndarray) -> np.ndarray:
+        block = block_ct[0] if self._channels == 1 else np.ascontiguousarray(block_ct)
+        if self._curve is None:
+            return self._stream.process(block).reshape(block_ct.shape)
+        samples = block_ct.shape[1]
+        turned = self._curve.at(self._position, samples, self._rate)
+        self._position += samples
+        output: np.ndarray = self._stream.process(block, turned)  # type: ignore[call-arg]
+        return output.reshape(block_ct.shape)
 
 
 def _streamed(stream: GridStream, source: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -109,6 +138,7 @@ def _resampled(
     shape: FileShape,
     channels: int,
     block_frames: int,
+    knobs: Knobs | None,
 ) -> Iterator[np.ndarray]:
     """To the model's rate, through the model, and back.
 
@@ -117,10 +147,11 @@ def _resampled(
     in both rates: the grids of samples stay aligned, without any delay.
     """
     model_rate = player.graph.sample_rate
-    stream = GridStream(player, channels)
+    margin = _margin_frames(shape.sample_rate, model_rate)
+    lead = margin * model_rate // shape.sample_rate
+    stream = GridStream(player, channels, knobs, lead)
     to_model = Resampler(shape.sample_rate, model_rate, channels)
     from_model = Resampler(model_rate, shape.sample_rate, channels)
-    margin = _margin_frames(shape.sample_rate, model_rate)
 
     def forward(block_ct: np.ndarray, last: bool) -> np.ndarray:
         model_ct = to_model.process(block_ct, last)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fxfast.errors import InputError
+from fxfast.graph import Knob
+from fxfast.rendering.knobs import KnobCurve, check_knobs
 
 CHANNEL_POLICIES = ("each", "mid-side", "mono-sum", "left")
 NORMALIZATIONS = ("peak", "loudness")
@@ -34,6 +38,8 @@ class Processing:
     ``lenient``    what is there of a damaged file is rendered and marked
     ``ignore_rate`` files of another rate go through the model as if they had its rate
     ``no_empty``   files without a frame are errors
+    ``knobs``      where knobs of a conditioned model stand, (name, value) each
+    ``curve``      how others turn, from the start of every file
     """
 
     resample: bool = False
@@ -46,6 +52,8 @@ class Processing:
     lenient: bool = False
     ignore_rate: bool = False
     no_empty: bool = False
+    knobs: tuple[tuple[str, float], ...] = ()
+    curve: KnobCurve | None = None
 
     @property
     def target(self) -> float:
@@ -76,9 +84,17 @@ class Processing:
         if self.gain_db != 0.0:
             raise InputError(f"gain: expected none beside normalize, got {self.gain_db!r}")
 
+    def check_knobs(self, knobs: tuple[Knob, ...]) -> None:
+        """Raise ``InputError`` unless a model with ``knobs`` can be played so."""
+        check_knobs(knobs, self.knobs, self.curve)
+
     def key(self) -> dict[str, Any]:
         """The fields as JSON values: what the samples of an output depend on, besides the model."""
-        return asdict(self)
+        found = asdict(self)
+        if self.curve is not None:  # which may be long
+            text = json.dumps(found["curve"], sort_keys=True)
+            found["curve"] = hashlib.sha256(text.encode()).hexdigest()
+        return found
 
 
 def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:

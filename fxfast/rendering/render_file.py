@@ -33,7 +33,7 @@ from fxfast.graph import MAX_SAMPLE_RATE
 from fxfast.rendering.channels import ChannelPolicy
 from fxfast.rendering.level import Levels, levelled_blocks
 from fxfast.rendering.output_format import check_choice, output_subtype
-from fxfast.rendering.pipeline import BlockStream, FileShape, StreamPlayer, rendered_blocks
+from fxfast.rendering.pipeline import BlockStream, FileShape, Knobs, StreamPlayer, rendered_blocks
 from fxfast.rendering.processing import MAX_CHANNELS, Processing
 
 __all__ = [
@@ -111,6 +111,7 @@ def render_file(
     """
     processing = processing or Processing()
     processing.check()
+    processing.check_knobs(player.graph.knobs)
     _check_arguments(Path(in_path), Path(out_path), format, subtype, block_frames)
     info = check_input(in_path, player.graph.sample_rate, processing)
     _check_output(Path(in_path), Path(out_path), overwrite)
@@ -257,7 +258,10 @@ def _output_blocks(
     rate = player.graph.sample_rate if processing.ignore_rate else info.sample_rate
     shape = FileShape(rate, info.channels, source.frames)
     policy = ChannelPolicy(processing.channels, info.channels)
-    rendered = rendered_blocks(player, source.blocks(), shape, policy, source.block_frames)
+    knobs = None
+    if processing.knobs or processing.curve is not None:
+        knobs = Knobs(dict(processing.knobs), processing.curve)
+    rendered = rendered_blocks(player, source.blocks(), shape, policy, source.block_frames, knobs)
     finite = _refuse_nonfinite(rendered, info)
     return levelled_blocks(finite, processing, info.sample_rate, folder, levels)
 

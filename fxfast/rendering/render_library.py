@@ -109,6 +109,8 @@ def render_library(
     _check(options, processing, names, subtype, block_frames)
     models = dict(model) if isinstance(model, Mapping) else {"": model}
     graphs = [_graph_of(m) for m in models.values()]
+    for graph in graphs:
+        processing.check_knobs(graph.knobs)
     settings = {**processing.key(), "subtype": subtype}
     lines = [run_line(graph, settings) for graph in graphs]
     players = tuple(_player_of(m, isa) for m in models.values())
