@@ -118,12 +118,12 @@ class GridStream:
     def _process(self, block_ct: np.ndarray) -> np.ndarray:
         block = block_ct[0] if self._channels == 1 else np.ascontiguousarray(block_ct)
         if self._curve is None:
-            return self._stream.process(block).reshape(block_ct.shape)
+            return self._stream.process(block).reshape(self._channels, -1)
         samples = block_ct.shape[1]
         turned = self._curve.at(self._position, samples, self._rate)
         self._position += samples
         output: np.ndarray = self._stream.process(block, turned)  # type: ignore[call-arg]
-        return output.reshape(block_ct.shape)
+        return output.reshape(self._channels, -1)
 
 
 def _streamed(stream: GridStream, source: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
