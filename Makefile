@@ -8,7 +8,7 @@ NATIVE_TESTS := build/native-tests
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
 CPP := $(shell find csrc tests/native examples -name '*.cpp' -o -name '*.h')
 
-.PHONY: build demo test test-native test-python bench readme check format clean
+.PHONY: build demo test test-native test-python bench zoo readme check format clean
 
 build: $(BUILT)
 
@@ -43,6 +43,10 @@ readme: build
 bench: build
 	$(BIN)/python -m bench.run $(BENCH)
 	$(BIN)/python -m bench.bench_sampler
+
+# Hours: at most 10 minutes for each of 27 presets; goes on where it was stopped.
+zoo: build
+	$(BIN)/python -m bench.zoo $(ZOO)
 
 check: build
 	$(BIN)/ruff format --check .

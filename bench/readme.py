@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.sampler_table import sampler_table
+from bench.zoo_table import zoo_table
 from fxfast.report.musts import MUST_HEADER, must_rows
 from fxfast.report.table import decibels, markdown, models_table, peers_that_win
 
@@ -41,7 +42,10 @@ def filled(text: str) -> str:
         ("models", "cpu", all_models),
         ("musts", "cpu", all_musts),
         ("sampler", "sampler", sampler_table),
+        ("zoo", "zoo", zoo_table),
     ):
+        if kind == "zoo" and not sorted(RESULTS.glob("zoo_*.json")):
+            continue
         path = newest(kind)
         body = f"{make(json.loads(path.read_text()))}\n\nFrom `bench/results/{path.name}`.\n"
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
@@ -56,8 +60,9 @@ def _between(body: str, markers: re.Match[str]) -> str:
 
 
 def newest(name: str) -> Path:
-    """The newest result file of a kind; files are named DATE-kind.json."""
-    found = sorted(RESULTS.glob(f"*-{name}.json"))
+    """The newest result file of a kind; files are named DATE-kind.json, those of the zoo
+    zoo_DATE.json."""
+    found = sorted(RESULTS.glob("zoo_*.json" if name == "zoo" else f"*-{name}.json"))
     if not found:
         raise RuntimeError(f"bench/results: expected a *-{name}.json, got none")
     return found[-1]
