@@ -11,8 +11,8 @@ from fxfast.graph import ModelGraph
 
 MODEL_FILE = "model.safetensors"
 NAM_SUFFIX = ".nam"
-# The native file begins with its header's length in 8 bytes, the upper ones zero.
-_START_BYTES = 8
+# The native file begins with its header's length in 8 bytes, the upper ones zero, and a brace.
+_START_BYTES = 9
 
 __all__ = ["MODEL_FILE", "load", "save"]
 
@@ -54,6 +54,7 @@ def _is_nam(path: Path) -> bool:
         return True
     with model_file.naming(path):
         start = model_file.read_start(path, _START_BYTES)
+        model_file.refuse_foreign(start)
     return start.lstrip().startswith(b"{") and b"\0" not in start
 
 

@@ -8,18 +8,18 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, UnsupportedModelError
 
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Put the path in front of every ``ModelError`` and ``OSError``, as a ``ModelError``."""
+    """Put the path in front of every ``ModelError``, which keeps its class, and ``OSError``."""
     text = os.fspath(path)
     name = text if text.isprintable() else ascii(text)
     try:
         yield
     except ModelError as error:
-        raise ModelError(f"{name}: {error}") from None
+        raise type(error)(f"{name}: {error}", **error.details) from None
     except OSError as error:
         raise ModelError(f"{name}: {error.strerror or error}") from error
 
@@ -34,6 +34,28 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         os.close(descriptor)
         raise ModelError("file: expected a regular file, got a directory, pipe or device")
     return os.fdopen(descriptor, "rb")
+
+
+# What model files of other programs begin with. None of them is ever unpickled or run.
+_FOREIGN = {
+    b"PK\x03\x04": "a PyTorch or TorchScript archive",
+    b"PK\x05\x06": "an empty archive",
+    b"\x80": "a Python pickle",
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "a gzip file",
+    b"\x7fELF": "a program",
+    b"RIFF": "a WAV file",
+}
+
+
+def refuse_foreign(start: bytes) -> None:
+    """Raise ``UnsupportedModelError`` for the first bytes of what other programs write.
+
+    A native file may begin with the same bytes, for they are a length; its ninth is ``{``.
+    """
+    for magic, kind in _FOREIGN.items():
+        if start.startswith(magic) and start[8:9] != b"{":
+            raise UnsupportedModelError(f"file: expected a .safetensors or .nam model, got {kind}")
 
 
 def read_start(path: str | os.PathLike[str], count: int) -> bytes:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fxfast.errors import InputError, ModelError
+from fxfast.errors import InputError, ModelError, ModelShapeError, UnsupportedModelError
 from fxfast.exchange import bounded_json, model_file
 from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.nam_convnet import CONFIG_KEYS as CONVNET_KEYS
@@ -157,13 +157,15 @@ def _read_model(model: Section, reading: _Reading, depth: int = 0) -> tuple[Node
     """One complete model, at the root or inside another, and its sample rate."""
     if depth >= MAX_NODE_DEPTH:
         place = model.name[:60]
-        raise ModelError(f"{place}: expected at most {MAX_NODE_DEPTH} nested models, got more")
+        raise UnsupportedModelError(
+            f"{place}: expected at most {MAX_NODE_DEPTH} nested models, got more"
+        )
     _check_version(model)
     rate = _sample_rate(model)
     architecture = model.required("architecture")
     reader = _READERS.get(architecture) if isinstance(architecture, str) else None
     if reader is None:
-        raise ModelError(
+        raise UnsupportedModelError(
             f"{model.where('architecture')}: expected one of {', '.join(_READERS)}, "
             f"got {shown(architecture)}"
         )
@@ -183,7 +185,7 @@ def _check_version(model: Section) -> None:
     match = re.fullmatch(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})", str(version), re.ASCII)
     minor = (int(match[1]), int(match[2])) if match and isinstance(version, str) else None
     if minor is None or not _OLDEST_VERSION <= minor <= _NEWEST_VERSION:
-        raise ModelError(
+        raise UnsupportedModelError(
             f"{model.where('version')}: expected 0.5.0 to 0.7.x as text, got {shown(version)}"
         )
 
@@ -204,7 +206,7 @@ def _no_weights(model: Section) -> None:
     weights = model.values["weights"]
     count = weights.count if isinstance(weights, WeightText) else len(weights)
     if count:
-        raise ModelError(
+        raise ModelShapeError(
             f"{model.where('weights')}: expected 0 values beside the models inside, got {count}"
         )
 
@@ -277,7 +279,7 @@ def _read_linear(
         reading.unknown.setdefault(config.name, {})["bias"] = True
     for key in ("in_channels", "out_channels"):
         if config.integer(key, MAX_CHANNELS, 1) != 1:
-            raise ModelError(f"{config.where(key)}: expected 1, got {config.values[key]}")
+            raise ModelShapeError(f"{config.where(key)}: expected 1, got {config.values[key]}")
     reading.keep(config, {"receptive_field", "bias", "in_channels", "out_channels"})
     found = reading.take(tensors, model)
     response = found["taps"] if reading.newest_first else found["taps"][::-1].copy()

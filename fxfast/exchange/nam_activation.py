@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, UnsupportedModelError
 from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.nam_fields import Section, checked_number
 from fxfast.graph import MAX_CHANNELS, Activation
@@ -43,17 +43,21 @@ def parse_activation(value: Any, name: str, channels: int) -> Activation:
     kind_name = section.required("type")
     kind = _KINDS.get(kind_name) if isinstance(kind_name, str) else None
     if kind is None:
-        raise ModelError(
+        raise UnsupportedModelError(
             f"{name}: expected one of {', '.join(_NAMES.values())}, got {shown(kind_name)}"
         )
     unknown = sorted(section.values.keys() - _PARAMETERS.get(kind, set()) - {"type"})
     if unknown:
-        raise ModelError(f"{name}: expected no such parameter of {kind_name}: {shown(unknown[0])}")
+        raise UnsupportedModelError(
+            f"{name}: expected no such parameter of {kind_name}: {shown(unknown[0])}"
+        )
     if kind == "hardtanh":
         for key, only in _HARD_LIMITS.items():
             if section.number(key, only) != only:
                 got = shown(section.values[key])
-                raise ModelError(f"{section.where(key)}: expected {only} for Hardtanh, got {got}")
+                raise UnsupportedModelError(
+                    f"{section.where(key)}: expected {only} for Hardtanh, got {got}"
+                )
     if kind == "leaky_relu":
         slope = section.number("negative_slope", _LEAKY_SLOPE)
         return Activation(kind, np.array([slope], np.float32))
@@ -72,7 +76,7 @@ def _slopes(section: Section, channels: int) -> np.ndarray:
     name = section.where("negative_slopes")
     values = section.items("negative_slopes", MAX_CHANNELS)
     if len(values) not in (1, channels):
-        raise ModelError(f"{name}: expected 1 or {channels} values, got {len(values)}")
+        raise ModelShapeError(f"{name}: expected 1 or {channels} values, got {len(values)}")
     slopes = [checked_number(value, f"{name}[{i}]") for i, value in enumerate(values)]
     return np.array(slopes, np.float32)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelShapeError, ModelValueError
 from fxfast.exchange.nam_activation import parse_activation
 from fxfast.exchange.nam_fields import Section
 from fxfast.exchange.nam_layout import Tensor
@@ -39,7 +39,7 @@ class ConvNetShape:
 def parse_convnet(config: Section) -> ConvNetShape:
     for key in ("in_channels", "out_channels", "groups"):
         if config.integer(key, MAX_CHANNELS, 1) != 1:
-            raise ModelError(f"{config.where(key)}: expected 1, got {config.values[key]}")
+            raise ModelShapeError(f"{config.where(key)}: expected 1, got {config.values[key]}")
     channels = config.integer("channels", MAX_CHANNELS)
     activation = config.required("activation")
     return ConvNetShape(
@@ -91,7 +91,9 @@ def _convnet_layer(
         for key in ("mean", "variance", "scale", "shift", "epsilon")
     )
     if not (variance + epsilon > 0).all():
-        raise ModelError(f"{where}: expected variances above 0 in {name}, got {variance.min():g}")
+        raise ModelValueError(
+            f"{where}: expected variances above 0 in {name}, got {variance.min():g}"
+        )
     factor = scale / np.sqrt(variance + epsilon)
     with np.errstate(over="ignore"):
         folded = (weight * factor[:, None, None]).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, ModelValueError
 from fxfast.exchange.bounded_json import shown
 
 # What is closer to 0 rounds to a finite float32.
@@ -63,7 +63,7 @@ class Section:
         value = self.required(key)
         if not isinstance(value, list) or not 1 <= len(value) <= high:
             got = len(value) if isinstance(value, list) else shown(value)
-            raise ModelError(f"{self.where(key)}: expected a list of 1 to {high}, got {got}")
+            raise ModelShapeError(f"{self.where(key)}: expected a list of 1 to {high}, got {got}")
         return value
 
     def integers(self, key: str, count: int, high: int) -> tuple[int, ...]:
@@ -79,7 +79,7 @@ class Section:
         if not isinstance(value, list):
             return [value] * layers
         if len(value) != layers:
-            raise ModelError(
+            raise ModelShapeError(
                 f"{self.where(key)}: expected one value or a list of {layers}, one for each "
                 f"dilation, got {len(value)}"
             )
@@ -89,12 +89,12 @@ class Section:
 def checked_integer(value: Any, name: str, high: int) -> int:
     """``value`` if it is an integer from 1 to ``high``: no bool, and no float even if whole."""
     if type(value) is not int or not 1 <= value <= high:
-        raise ModelError(f"{name}: expected an integer from 1 to {high}, got {shown(value)}")
+        raise ModelShapeError(f"{name}: expected an integer from 1 to {high}, got {shown(value)}")
     return value
 
 
 def checked_number(value: Any, name: str) -> float:
     """``value`` as a float if it is a number that float32 can hold."""
     if type(value) not in (int, float) or not abs(value) < FLOAT32_BOUND:
-        raise ModelError(f"{name}: expected a finite float32 number, got {shown(value)}")
+        raise ModelValueError(f"{name}: expected a finite float32 number, got {shown(value)}")
     return float(value)

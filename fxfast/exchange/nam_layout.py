@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, ModelValueError
 from fxfast.exchange.nam_text import WeightText
 from fxfast.graph import FILM_PLACES, MAX_PARAMETERS, MAX_WEIGHT, Activation
 
@@ -182,7 +182,7 @@ def _check_magnitude(part: np.ndarray, tensor: Tensor, name: str, start: int) ->
         return
     index = int(np.argmax(~(np.abs(part) <= MAX_WEIGHT)))
     place = np.unravel_index(index, tensor.shape)
-    raise ModelError(
+    raise ModelValueError(
         f"{name}[{start + index}]: expected a magnitude of at most {MAX_WEIGHT:g} in "
         f"{tensor.name}{[int(i) for i in place]}, got {part[index]:g}"
     )
@@ -191,7 +191,7 @@ def _check_magnitude(part: np.ndarray, tensor: Tensor, name: str, start: int) ->
 def _check_count(tensors: list[Tensor], count: int, name: str) -> None:
     expected = sum(tensor.size for tensor in tensors)
     if expected > MAX_PARAMETERS:
-        raise ModelError(f"{name}: expected at most {MAX_PARAMETERS} values, got {expected}")
+        raise ModelShapeError(f"{name}: expected at most {MAX_PARAMETERS} values, got {expected}")
     if expected == count:
         return
     start, reason = 0, f"{count - expected} are left after {tensors[-1].name}"
@@ -200,7 +200,7 @@ def _check_count(tensors: list[Tensor], count: int, name: str) -> None:
             reason = f"{tensor.name} {tensor.shape} needs {tensor.size}, {count - start} are left"
             break
         start += tensor.size
-    raise ModelError(f"{name}: expected {expected} values, got {count}; {reason}")
+    raise ModelShapeError(f"{name}: expected {expected} values, got {count}; {reason}")
 
 
 def _float32_values(weights: list[Any], name: str) -> np.ndarray:

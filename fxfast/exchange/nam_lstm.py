@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelShapeError
 from fxfast.exchange.nam_fields import Section
 from fxfast.exchange.nam_layout import Tensor
 from fxfast.graph import (
@@ -35,7 +35,7 @@ def parse_lstm(config: Section) -> tuple[int, int]:
     for key in ("input_size", "in_channels", "out_channels"):
         default = None if key == "input_size" else 1
         if config.integer(key, MAX_CHANNELS, default) != 1:
-            raise ModelError(f"{config.where(key)}: expected 1, got {config.values[key]}")
+            raise ModelShapeError(f"{config.where(key)}: expected 1, got {config.values[key]}")
     return config.integer("num_layers", MAX_LAYERS), config.integer("hidden_size", MAX_CHANNELS)
 
 

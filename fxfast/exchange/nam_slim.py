@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelShapeError, UnsupportedModelError
 from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.nam_fields import Section
 from fxfast.exchange.nam_layout import (
@@ -44,7 +44,7 @@ def slim_shape(shape: WaveNetShape, arrays: list[Section], slim: float) -> WaveN
     if sizes == [array.channels for array in shape.arrays]:
         return shape
     if shape.head is not None:
-        raise ModelError("config.head: expected none in a WaveNet that is cut, got one")
+        raise UnsupportedModelError("config.head: expected none in a WaveNet that is cut, got one")
     built = []
     for index, (section, array) in enumerate(pairs):
         _check_cuttable(section, array)
@@ -58,7 +58,7 @@ def slim_shape(shape: WaveNetShape, arrays: list[Section], slim: float) -> WaveN
             )
         )
         if index and built[index].accumulator_channels != built[index - 1].head_channels:
-            raise ModelError(
+            raise ModelShapeError(
                 f"{section.where(KEY)}: expected {built[index - 1].head_channels} channels for the "
                 f"head of the array before, got {built[index].accumulator_channels}"
             )
@@ -80,14 +80,14 @@ def _chosen_channels(section: Section, channels: int, slim: float) -> int:
     slimmable = section.section(KEY)
     if slimmable.required("method") != METHOD:
         got = shown(slimmable.values["method"])
-        raise ModelError(f"{slimmable.where('method')}: expected {METHOD}, got {got}")
+        raise UnsupportedModelError(f"{slimmable.where('method')}: expected {METHOD}, got {got}")
     kwargs = slimmable.section("kwargs") if slimmable.has("kwargs") else None
     if kwargs is None or not kwargs.has("allowed_channels"):
         allowed = tuple(range(1, channels + 1))
     else:
         allowed = kwargs.integers("allowed_channels", MAX_CHANNELS, channels)
         if list(allowed) != sorted(set(allowed)) or allowed[-1] != channels:
-            raise ModelError(
+            raise ModelShapeError(
                 f"{kwargs.where('allowed_channels')}: expected sizes that rise to {channels}, "
                 f"got {str(list(allowed))[:60]}"
             )
@@ -105,7 +105,7 @@ def _check_cuttable(section: Section, array: ArrayShape) -> None:
     }
     for key, got in ones.items():
         if got != 1:
-            raise ModelError(
+            raise UnsupportedModelError(
                 f"{section.where(key)}: expected 1 in a WaveNet that is cut, got {got}"
             )
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, UnsupportedModelError
 from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.nam_activation import parse_activation
 from fxfast.exchange.nam_fields import Section
@@ -51,7 +51,7 @@ def parse_wavenet(config: Section, condition_channels: int) -> WaveNetShape:
     """Read the config of a WaveNet; ``condition_channels`` come from its condition model."""
     in_channels = config.integer("in_channels", MAX_CHANNELS, 1)
     if in_channels != 1:
-        raise ModelError(f"{config.where('in_channels')}: expected 1, got {in_channels}")
+        raise ModelShapeError(f"{config.where('in_channels')}: expected 1, got {in_channels}")
     arrays: list[ArrayShape] = []
     layers = 0
     for index, value in enumerate(config.items("layers", MAX_LAYERS)):
@@ -60,7 +60,9 @@ def parse_wavenet(config: Section, condition_channels: int) -> WaveNetShape:
         _check_chain(section, arrays, condition_channels)
         layers += len(arrays[-1].layers)
     if layers > MAX_LAYERS:
-        raise ModelError(f"{config.where('layers')}: expected at most {MAX_LAYERS}, got {layers}")
+        raise ModelShapeError(
+            f"{config.where('layers')}: expected at most {MAX_LAYERS}, got {layers}"
+        )
     config.number("head_scale", 1.0)
     head = None
     if config.has("head"):
@@ -89,7 +91,7 @@ def _parse_array(section: Section) -> ArrayShape:
     bottleneck = section.integer("bottleneck", MAX_CHANNELS, channels)
     layer1x1 = _parse_pointwise(section, "layer1x1", True, channels)
     if layer1x1 is None and bottleneck != channels:
-        raise ModelError(
+        raise ModelShapeError(
             f"{section.where('bottleneck')}: expected {channels} without layer1x1, got {bottleneck}"
         )
     head_channels, head_taps, head_bias, head_dilation = _parse_array_head(section)
@@ -190,7 +192,7 @@ def _parse_taps(section: Section, layers: int) -> tuple[int, ...]:
         return (section.integer("kernel_size", MAX_RECEPTIVE_FIELD),) * layers
     taps = section.integers("kernel_sizes", MAX_LAYERS, MAX_RECEPTIVE_FIELD)
     if len(taps) != layers:
-        raise ModelError(
+        raise ModelShapeError(
             f"{section.where('kernel_sizes')}: expected {layers} values, one for each dilation, "
             f"got {len(taps)}"
         )
@@ -203,7 +205,7 @@ def _parse_modes(section: Section, layers: int) -> list[str]:
     modes = section.per_layer("gating_mode", layers)
     for mode in modes:
         if mode not in MODES:
-            raise ModelError(
+            raise UnsupportedModelError(
                 f"{section.where('gating_mode')}: expected one of {', '.join(MODES)}, "
                 f"got {shown(mode)}"
             )
@@ -229,7 +231,7 @@ def _check_groups(section: Section, array: ArrayShape) -> None:
             groups.append((key, film.groups, (array.condition_size, out)))
         for key, count, channels in groups:
             if any(n % count for n in channels):
-                raise ModelError(
+                raise ModelShapeError(
                     f"{section.where(key)}: expected groups that divide {channels[0]} and "
                     f"{channels[1]} channels, got {count}"
                 )
@@ -243,7 +245,7 @@ def _check_groups(section: Section, array: ArrayShape) -> None:
 
 def _parse_head(section: Section, in_channels: int) -> HeadShape:
     if section.integer("in_channels", MAX_CHANNELS, in_channels) != in_channels:
-        raise ModelError(
+        raise ModelShapeError(
             f"{section.where('in_channels')}: expected {in_channels}, "
             f"got {section.values['in_channels']}"
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, UnsupportedModelError
 from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.tensor_table import (
     GRAPH_KEY,
@@ -125,7 +125,9 @@ def _read_knobs(found: Any) -> tuple[Knob, ...]:
 
 def _read_node(found: Any, name: str, take: Take, depth: int = 0) -> Node:
     if depth >= MAX_NODE_DEPTH:
-        raise ModelError(f"{name}: expected at most {MAX_NODE_DEPTH} nested nodes, got more")
+        raise UnsupportedModelError(
+            f"{name}: expected at most {MAX_NODE_DEPTH} nested nodes, got more"
+        )
     if not isinstance(found, dict):
         raise ModelError(f"{name}: expected an object, got {shown(found)}")
     kind = choice(found.get("kind"), f"{name}.kind", tuple(_READERS))
@@ -276,7 +278,7 @@ def _list(found: dict[str, Any], key: str, name: str) -> list[Any]:
     value = found[key]
     if not isinstance(value, list) or len(value) > MAX_LAYERS:
         got = len(value) if isinstance(value, list) else shown(value)
-        raise ModelError(f"{name}.{key}: expected a list of at most {MAX_LAYERS}, got {got}")
+        raise ModelShapeError(f"{name}.{key}: expected a list of at most {MAX_LAYERS}, got {got}")
     return value
 
 

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, UnsupportedModelError
 from fxfast.exchange import bounded_json, model_file, node_format, node_writer, stack_format
 from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.tensor_table import GRAPH_KEY, TensorTable, integer
@@ -131,7 +131,7 @@ def _parse_header(
         raise ModelError(f"{GRAPH_KEY}: expected a JSON object, got {shown(graph)}")
     version = integer(graph, "format_version", "", 1, 1 << 31)
     if version > FORMAT_VERSION:
-        raise ModelError(
+        raise UnsupportedModelError(
             f"format version: expected at most {FORMAT_VERSION}, got {version}; "
             f"the file was written by a newer fxfast"
         )

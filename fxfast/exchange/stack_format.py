@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, UnsupportedModelError
 from fxfast.exchange.bounded_json import shown
 from fxfast.exchange.tensor_table import (
     GRAPH_KEY,
@@ -98,7 +98,7 @@ def parse(graph: dict[str, Any], table: TensorTable) -> StackHeader:
     layers = graph["layers"]
     if not isinstance(layers, list) or not 1 <= len(layers) <= MAX_LAYERS:
         got = len(layers) if isinstance(layers, list) else shown(layers)
-        raise ModelError(f"layers: expected a list of 1 to {MAX_LAYERS}, got {got}")
+        raise ModelShapeError(f"layers: expected a list of 1 to {MAX_LAYERS}, got {got}")
     rate = integer(graph, "sample_rate", "", 1, MAX_SAMPLE_RATE)
     skip = flag(graph, "skip", "")
     metadata = metadata_of(graph)
@@ -116,7 +116,7 @@ def _parse_layer(layer: Any, name: str) -> _LayerHeader:
         raise ModelError(f"{name}: expected an object, got {shown(layer)}")
     check_keys(layer, _LAYER_KEYS, name)
     if layer["kind"] != "conv1d":
-        raise ModelError(f"{name}.kind: expected 'conv1d', got {shown(layer['kind'])}")
+        raise UnsupportedModelError(f"{name}.kind: expected 'conv1d', got {shown(layer['kind'])}")
     activation = choice(layer["activation"], f"{name}.activation", ACTIVATION_KINDS)
     has_bias = flag(layer, "bias", f"{name}.")
     sizes = {
@@ -136,18 +136,20 @@ def _check_stack(layers: tuple[_LayerHeader, ...]) -> None:
     channels, weights, history = 1, 0, 0
     for index, layer in enumerate(layers):
         if layer.in_channels != channels:
-            raise ModelError(
+            raise ModelShapeError(
                 f"layers[{index}].in_channels: expected {channels}, got {layer.in_channels}"
             )
         channels = layer.out_channels
         weights += layer.in_channels * layer.out_channels * layer.taps
         history += (layer.taps - 1) * layer.dilation
     if channels != 1:
-        raise ModelError(f"layers[{len(layers) - 1}].out_channels: expected 1, got {channels}")
+        raise ModelShapeError(f"layers[{len(layers) - 1}].out_channels: expected 1, got {channels}")
     if weights > MAX_PARAMETERS:
-        raise ModelError(f"parameters: expected at most {MAX_PARAMETERS}, got {weights} or more")
+        raise ModelShapeError(
+            f"parameters: expected at most {MAX_PARAMETERS}, got {weights} or more"
+        )
     if history >= MAX_RECEPTIVE_FIELD:
-        raise ModelError(
+        raise ModelShapeError(
             f"receptive field: expected at most {MAX_RECEPTIVE_FIELD} samples, got {history + 1}"
         )
 

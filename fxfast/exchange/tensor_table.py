@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, UnsupportedModelError
 from fxfast.exchange import bounded_json
 from fxfast.exchange.bounded_json import shown
 from fxfast.graph import MAX_PARAMETERS
@@ -46,18 +46,20 @@ class TensorTable:
             raise ModelError(f"{name}: expected an object, got {shown(entry)}")
         check_keys(entry, _ENTRY_KEYS, name)
         if entry["dtype"] != "F32":
-            raise ModelError(f"{name}.dtype: expected 'F32', got {shown(entry['dtype'])}")
+            raise UnsupportedModelError(
+                f"{name}.dtype: expected 'F32', got {shown(entry['dtype'])}"
+            )
         shape = _checked_shape(entry["shape"], name, dimensions, allowed)
         self._take_range(entry["data_offsets"], name, math.prod(shape) * _FLOAT_BYTES)
         return shape
 
     def _take_range(self, offsets: Any, name: str, size: int) -> None:
         if not _is_integers(offsets) or len(offsets) != 2:
-            raise ModelError(
+            raise ModelShapeError(
                 f"{name}.data_offsets: expected two integers, got {_shown_list(offsets)}"
             )
         if offsets[1] - offsets[0] != size:
-            raise ModelError(
+            raise ModelShapeError(
                 f"{name}.data_offsets: expected {size} bytes, got {_shown_list(offsets)}"
             )
         self._ranges.append((offsets[0], offsets[1], name))
@@ -67,12 +69,14 @@ class TensorTable:
         end = 0
         for begin, stop, name in sorted(self._ranges):
             if begin != end:
-                raise ModelError(
+                raise ModelShapeError(
                     f"{name}.data_offsets: expected to begin at {end}, got {shown(begin)}"
                 )
             end = stop
         if end != self._data_bytes:
-            raise ModelError(f"file size: expected {end} bytes of weights, got {self._data_bytes}")
+            raise ModelShapeError(
+                f"file size: expected {end} bytes of weights, got {self._data_bytes}"
+            )
 
 
 def tensor_name(path: str) -> str:
@@ -88,9 +92,9 @@ def _checked_shape(
     if allowed is not None:
         if not fits or tuple(shape) not in allowed:
             expected = " or ".join(str(list(s)) for s in allowed)
-            raise ModelError(f"{name}.shape: expected {expected}, got {_shown_list(shape)}")
+            raise ModelShapeError(f"{name}.shape: expected {expected}, got {_shown_list(shape)}")
     elif not fits or min(shape) < 1 or math.prod(shape) > MAX_PARAMETERS:
-        raise ModelError(
+        raise ModelShapeError(
             f"{name}.shape: expected {dimensions} sizes of at least 1 with a product of at most "
             f"{MAX_PARAMETERS}, got {_shown_list(shape)}"
         )
@@ -112,7 +116,9 @@ def integer(found: dict[str, Any], key: str, prefix: str, low: int, high: int) -
     value = found.get(key)
     if type(value) is not int or not low <= value <= high:
         name = prefix + key.replace("format_version", "format version")
-        raise ModelError(f"{name}: expected an integer from {low} to {high}, got {shown(value)}")
+        raise ModelShapeError(
+            f"{name}: expected an integer from {low} to {high}, got {shown(value)}"
+        )
     return value
 
 
@@ -133,7 +139,9 @@ def flag(found: dict[str, Any], key: str, prefix: str) -> bool:
 
 def choice(value: Any, name: str, known: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in known:
-        raise ModelError(f"{name}: expected one of {', '.join(known)}, got {shown(value)}")
+        raise UnsupportedModelError(
+            f"{name}: expected one of {', '.join(known)}, got {shown(value)}"
+        )
     return value
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, ModelValueError, UnsupportedModelError
 from fxfast.graph.checks import check_array, check_shape
 
 # What conv-stack models train, and what version 1 of the native file can hold.
@@ -45,7 +45,9 @@ def check_activation(activation: Activation, name: str, channels: int) -> None:
         raise ModelError(f"{name}: expected an Activation, got {type(activation).__name__}")
     kind = activation.kind
     if kind not in ALL_ACTIVATION_KINDS:
-        raise ModelError(f"{name}: expected one of {', '.join(ALL_ACTIVATION_KINDS)}, got {kind!r}")
+        raise UnsupportedModelError(
+            f"{name}: expected one of {', '.join(ALL_ACTIVATION_KINDS)}, got {kind!r}"
+        )
     _check_slopes(activation, f"{name}.slopes", channels)
     _check_limits(activation, f"{name}.limits")
 
@@ -62,7 +64,7 @@ def _check_slopes(activation: Activation, name: str, channels: int) -> None:
     allowed = {1} if kind == "leaky_relu" else {1, channels}
     if slopes.size not in allowed:
         expected = " or ".join(str(n) for n in sorted(allowed))
-        raise ModelError(f"{name}: expected {expected} values, got {slopes.size}")
+        raise ModelShapeError(f"{name}: expected {expected} values, got {slopes.size}")
 
 
 def _check_limits(activation: Activation, name: str) -> None:
@@ -75,4 +77,4 @@ def _check_limits(activation: Activation, name: str) -> None:
         raise ModelError(f"{name}: expected an array for {kind}, got none")
     check_shape(limits, name, (4,))
     if limits[0] > limits[1]:
-        raise ModelError(f"{name}: expected min_val <= max_val, got {limits[0]} > {limits[1]}")
+        raise ModelValueError(f"{name}: expected min_val <= max_val, got {limits[0]} > {limits[1]}")

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelShapeError
 from fxfast.graph.checks import MAX_LAYERS, as_float32, check_array, check_number
 from fxfast.graph.node import Convolution, Node, check_depth, check_node
 
@@ -46,7 +46,7 @@ class Sequential(Node):
     def validate(self, name: str, in_channels: int, depth: int = 0) -> None:
         check_depth(depth, name)
         if not 1 <= len(self.children) <= MAX_LAYERS:
-            raise ModelError(
+            raise ModelShapeError(
                 f"{name}.children: expected 1 to {MAX_LAYERS}, got {len(self.children)}"
             )
         channels = in_channels
@@ -92,7 +92,7 @@ class Residual(Node):
         check_node(self.child, f"{name}.child")
         self.child.validate(f"{name}.child", in_channels, depth + 1)
         if self.child.out_channels != 1:
-            raise ModelError(
+            raise ModelShapeError(
                 f"{name}.child: expected 1 output channel to add the input to, "
                 f"got {self.child.out_channels}"
             )
@@ -142,4 +142,6 @@ class Linear(Node):
         check_array(self.taps, f"{name}.taps", 1)
         check_number(self.bias, f"{name}.bias")
         if in_channels != 1:
-            raise ModelError(f"{name}: expected 1 input channel for a filter, got {in_channels}")
+            raise ModelShapeError(
+                f"{name}: expected 1 input channel for a filter, got {in_channels}"
+            )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, ModelValueError
 
 MAX_LAYERS = 1024
 MAX_CHANNELS = 4096
@@ -28,7 +28,7 @@ def check_array(array: Any, name: str, dimensions: int) -> None:
         got = getattr(array, "dtype", type(array).__name__)
         raise ModelError(f"{name}: expected a float32 array, got {got}")
     if array.ndim != dimensions or math.prod(array.shape) == 0:
-        raise ModelError(
+        raise ModelShapeError(
             f"{name}: expected {dimensions} non-empty dimensions, got shape {array.shape}"
         )
     # One value repeated without memory stands for weights that a file only announces.
@@ -36,7 +36,7 @@ def check_array(array: Any, name: str, dimensions: int) -> None:
     # Of NaN both are NaN, and no comparison holds.
     if not (seen.min() >= -MAX_WEIGHT and seen.max() <= MAX_WEIGHT):
         index = np.unravel_index(int(np.argmax(~(np.abs(seen) <= MAX_WEIGHT))), seen.shape)
-        raise ModelError(
+        raise ModelValueError(
             f"{name}{[int(i) for i in index]}: expected finite values of at most {MAX_WEIGHT:g}, "
             f"got {seen[index]:g}"
         )
@@ -46,22 +46,22 @@ def check_shape(array: Any, name: str, shape: tuple[int, ...]) -> None:
     """A finite float32 array of exactly this shape."""
     check_array(array, name, len(shape))
     if array.shape != shape:
-        raise ModelError(f"{name}: expected shape {shape}, got {array.shape}")
+        raise ModelShapeError(f"{name}: expected shape {shape}, got {array.shape}")
 
 
 def check_channels(count: int, name: str, what: str = "output channels") -> None:
     if count > MAX_CHANNELS:
-        raise ModelError(f"{name}: expected at most {MAX_CHANNELS} {what}, got {count}")
+        raise ModelShapeError(f"{name}: expected at most {MAX_CHANNELS} {what}, got {count}")
 
 
 def check_integer(value: Any, name: str, high: int) -> None:
     if type(value) is not int or not 1 <= value <= high:
-        raise ModelError(f"{name}: expected an integer from 1 to {high}, got {value!r}")
+        raise ModelShapeError(f"{name}: expected an integer from 1 to {high}, got {value!r}")
 
 
 def check_number(value: Any, name: str) -> None:
     if type(value) is not float or not math.isfinite(value):
-        raise ModelError(f"{name}: expected a finite float, got {value!r}")
+        raise ModelValueError(f"{name}: expected a finite float, got {value!r}")
 
 
 def check_bias(bias: Any, name: str, channels: int) -> None:
@@ -79,12 +79,12 @@ def check_grouped(weight: Any, groups: Any, name: str, in_channels: int) -> None
     out = int(weight.shape[0])
     check_channels(out, name)
     if in_channels % groups or out % groups:
-        raise ModelError(
+        raise ModelShapeError(
             f"{name} groups: expected a divisor of {in_channels} input and {out} output "
             f"channels, got {groups}"
         )
     if weight.shape[1] != in_channels // groups:
-        raise ModelError(
+        raise ModelShapeError(
             f"{name}: expected {in_channels // groups} input channels"
             f"{' per group' if groups > 1 else ''}, got shape {weight.shape}"
         )

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError
 from fxfast.graph.activation import Activation, check_activation
 from fxfast.graph.checks import (
     MAX_LAYERS,
@@ -102,13 +102,15 @@ class ConvStack(Node):
         if type(self.skip) is not bool:
             raise ModelError(f"{prefix}skip: expected true or false, got {self.skip!r}")
         if not 1 <= len(self.layers) <= MAX_LAYERS:
-            raise ModelError(f"{prefix}layers: expected 1 to {MAX_LAYERS}, got {len(self.layers)}")
+            raise ModelShapeError(
+                f"{prefix}layers: expected 1 to {MAX_LAYERS}, got {len(self.layers)}"
+            )
         channels = in_channels
         for index, layer in enumerate(self.layers):
             _validate_layer(layer, f"{prefix}layers[{index}]", channels)
             channels = layer.out_channels
         if self.skip and channels not in (1, in_channels):
-            raise ModelError(
+            raise ModelShapeError(
                 f"{prefix}layers[{len(self.layers) - 1}].weight: expected {in_channels} output "
                 f"channels for the skip, got {channels}"
             )
@@ -117,7 +119,7 @@ class ConvStack(Node):
 def _validate_layer(layer: ConvLayer, name: str, in_channels: int) -> None:
     check_array(layer.weight, f"{name}.weight", 3)
     if layer.in_channels != in_channels:
-        raise ModelError(
+        raise ModelShapeError(
             f"{name}.weight: expected {in_channels} input channels, got shape {layer.weight.shape}"
         )
     check_channels(layer.out_channels, f"{name}.weight")

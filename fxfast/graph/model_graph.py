@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError
 from fxfast.graph.checks import (
     MAX_LAYERS,
     MAX_PARAMETERS,
@@ -101,7 +101,7 @@ class ModelGraph:
 def _validate(graph: ModelGraph) -> None:
     rate = graph.sample_rate
     if type(rate) is not int or not 1 <= rate <= MAX_SAMPLE_RATE:
-        raise ModelError(
+        raise ModelShapeError(
             f"sample_rate: expected an integer from 1 to {MAX_SAMPLE_RATE} Hz, got {rate!r}"
         )
     root = graph.root
@@ -111,7 +111,7 @@ def _validate(graph: ModelGraph) -> None:
         name = "root"
         if isinstance(root, ConvStack):
             name = f"layers[{len(root.layers) - 1}].weight"
-        raise ModelError(
+        raise ModelShapeError(
             f"{name}: expected 1 output channel in the last layer, got {root.out_channels}"
         )
     _check_limits(graph)
@@ -132,16 +132,18 @@ def _check_knobs(knobs: tuple[Knob, ...]) -> None:
 def _check_limits(graph: ModelGraph) -> None:
     root = graph.root
     if root.layer_count > MAX_LAYERS:
-        raise ModelError(f"layers: expected at most {MAX_LAYERS}, got {root.layer_count}")
+        raise ModelShapeError(f"layers: expected at most {MAX_LAYERS}, got {root.layer_count}")
     if root.parameters > MAX_PARAMETERS:
-        raise ModelError(f"parameters: expected at most {MAX_PARAMETERS}, got {root.parameters}")
+        raise ModelShapeError(
+            f"parameters: expected at most {MAX_PARAMETERS}, got {root.parameters}"
+        )
     if root.dense_weights > MAX_PARAMETERS:
-        raise ModelError(
+        raise ModelShapeError(
             f"groups: expected at most {MAX_PARAMETERS} weights when groups are written out, "
             f"got {root.dense_weights}"
         )
     if graph.receptive_field > MAX_RECEPTIVE_FIELD:
-        raise ModelError(
+        raise ModelShapeError(
             f"receptive field: expected at most {MAX_RECEPTIVE_FIELD} samples, "
             f"got {graph.receptive_field}"
         )

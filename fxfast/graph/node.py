@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, UnsupportedModelError
 from fxfast.graph.checks import MAX_NODE_DEPTH
 
 
@@ -89,7 +89,9 @@ class Node(ABC):
 
 def check_depth(depth: int, name: str) -> None:
     if depth >= MAX_NODE_DEPTH:
-        raise ModelError(f"{name}: expected at most {MAX_NODE_DEPTH} nested nodes, got more")
+        raise UnsupportedModelError(
+            f"{name}: expected at most {MAX_NODE_DEPTH} nested nodes, got more"
+        )
 
 
 def check_node(node: object, name: str) -> None:

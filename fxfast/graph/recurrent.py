@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, UnsupportedModelError
 from fxfast.graph.checks import MAX_LAYERS, check_array, check_channels, check_shape
 from fxfast.graph.node import Convolution, Node, check_depth
 
@@ -81,7 +81,9 @@ class Recurrent(Node):
     def validate(self, name: str, in_channels: int, depth: int = 0) -> None:
         check_depth(depth, name)
         if not 1 <= len(self.layers) <= MAX_LAYERS:
-            raise ModelError(f"{name}.layers: expected 1 to {MAX_LAYERS}, got {len(self.layers)}")
+            raise ModelShapeError(
+                f"{name}.layers: expected 1 to {MAX_LAYERS}, got {len(self.layers)}"
+            )
         channels = in_channels
         for index, layer in enumerate(self.layers):
             _validate_layer(layer, f"{name}.layers[{index}]", channels)
@@ -92,7 +94,7 @@ def _validate_layer(layer: RecurrentLayer, name: str, in_channels: int) -> None:
     if not isinstance(layer, RecurrentLayer):
         raise ModelError(f"{name}: expected a RecurrentLayer, got {type(layer).__name__}")
     if layer.cell not in CELL_GATES:
-        raise ModelError(
+        raise UnsupportedModelError(
             f"{name}.cell: expected one of {', '.join(CELL_GATES)}, got {layer.cell!r}"
         )
     check_array(layer.weight_hh, f"{name}.weight_hh", 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fxfast.errors import ModelError
+from fxfast.errors import ModelError, ModelShapeError, UnsupportedModelError
 from fxfast.graph.activation import check_activation
 from fxfast.graph.checks import (
     MAX_LAYERS,
@@ -51,7 +51,7 @@ def validate_wavenet(net: WaveNet, name: str, in_channels: int, depth: int) -> N
 
 def _check_count(items: tuple[Any, ...], name: str, low: int) -> None:
     if not low <= len(items) <= MAX_LAYERS:
-        raise ModelError(f"{name}: expected {low} to {MAX_LAYERS}, got {len(items)}")
+        raise ModelShapeError(f"{name}: expected {low} to {MAX_LAYERS}, got {len(items)}")
 
 
 def _check_array(
@@ -62,7 +62,7 @@ def _check_array(
     check_array(array.rechannel, f"{name}.rechannel", 2)
     check_channels(array.channels, f"{name}.rechannel")
     if array.rechannel.shape[1] != in_channels:
-        raise ModelError(
+        raise ModelShapeError(
             f"{name}.rechannel: expected {in_channels} input channels, "
             f"got shape {array.rechannel.shape}"
         )
@@ -73,7 +73,7 @@ def _check_array(
         _check_type(layer, WaveNetLayer, layer_name)
         _check_layer(layer, layer_name, array.channels, condition_channels)
         if total and layer.head_channels != total:
-            raise ModelError(
+            raise ModelShapeError(
                 f"{layer_name}: expected {total} channels for the sum of the array, "
                 f"got {layer.head_channels}"
             )
@@ -104,14 +104,16 @@ def _check_layer(layer: WaveNetLayer, name: str, channels: int, condition_channe
 
 def _check_rows(rows: int, name: str, expected: int) -> None:
     if rows != expected:
-        raise ModelError(f"{name}: expected {expected} output channels, got {rows}")
+        raise ModelShapeError(f"{name}: expected {expected} output channels, got {rows}")
 
 
 def _check_mode(layer: WaveNetLayer, name: str) -> None:
     if layer.mode not in MODES:
-        raise ModelError(f"{name}.mode: expected one of {', '.join(MODES)}, got {layer.mode!r}")
+        raise UnsupportedModelError(
+            f"{name}.mode: expected one of {', '.join(MODES)}, got {layer.mode!r}"
+        )
     if layer.mode != "none" and layer.rows % 2:
-        raise ModelError(
+        raise ModelShapeError(
             f"{name}.conv_weight: expected an even number of output channels in mode "
             f"{layer.mode}, got {layer.rows}"
         )
@@ -144,7 +146,7 @@ def _check_films(layer: WaveNetLayer, name: str, channels: int, condition_channe
         _check_1x1(film, f"{name}.films.{place}", condition_channels, None)
         rows, size = int(film.weight.shape[0]), sizes[place]
         if rows not in (size, 2 * size):
-            raise ModelError(
+            raise ModelShapeError(
                 f"{name}.films.{place}.weight: expected {size} or {2 * size} output channels, "
                 f"got {rows}"
             )

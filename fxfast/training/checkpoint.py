@@ -63,6 +63,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise RunError(
             f"{path}: expected a readable checkpoint, got a damaged one ({reason[:80]})"
         ) from error
+    _refuse_unbacked(values, path)
     expected = {field.name for field in fields(Checkpoint)} | {"format_version"}
     if not isinstance(values, dict) or set(values) != expected:
         raise RunError(f"{path}: expected a checkpoint of fxfast, got other contents")
@@ -70,6 +71,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if version != FORMAT_VERSION:
         raise RunError(f"{path}: expected format version {FORMAT_VERSION}, got {version}")
     return Checkpoint(**values)
+
+
+def _refuse_unbacked(values: Any, path: Path) -> None:
+    """A tensor of a kilobyte can claim terabytes by a stride of 0; the first copy asks for them."""
+    if isinstance(values, torch.Tensor):
+        held, claimed = values.untyped_storage().nbytes(), values.numel() * values.element_size()
+        if claimed > held:
+            raise RunError(f"{path}: expected tensors of at most {held} bytes, got {claimed}")
+    elif isinstance(values, dict):
+        for value in values.values():
+            _refuse_unbacked(value, path)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _refuse_unbacked(value, path)
 
 
 def write_json(path: Path, values: Any) -> None:
