@@ -115,7 +115,7 @@ def parse(graph: dict[str, Any], table: TensorTable) -> NodeHeader:
 def _read_knobs(found: Any) -> tuple[Knob, ...]:
     if not isinstance(found, list) or not 1 <= len(found) <= MAX_KNOBS:
         got = len(found) if isinstance(found, list) else shown(found)
-        raise ModelError(f"knobs: expected a list of 1 to {MAX_KNOBS}, got {got}")
+        raise ModelShapeError(f"knobs: expected a list of 1 to {MAX_KNOBS}, got {got}")
     for index, knob in enumerate(found):
         if not isinstance(knob, dict):
             raise ModelError(f"knobs[{index}]: expected an object, got {shown(knob)}")

@@ -119,7 +119,7 @@ def _validate(graph: ModelGraph) -> None:
 
 def _check_knobs(knobs: tuple[Knob, ...]) -> None:
     if len(knobs) > MAX_KNOBS:
-        raise ModelError(f"knobs: expected at most {MAX_KNOBS}, got {len(knobs)}")
+        raise ModelShapeError(f"knobs: expected at most {MAX_KNOBS}, got {len(knobs)}")
     for index, knob in enumerate(knobs):
         if not isinstance(knob, Knob):
             raise ModelError(f"knobs[{index}]: expected a Knob, got {type(knob).__name__}")
