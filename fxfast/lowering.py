@@ -15,6 +15,7 @@ from fxfast.graph import (
     Activation,
     Conv1x1,
     ConvStack,
+    Delay,
     Film,
     LayerArray,
     Linear,
@@ -33,6 +34,7 @@ from fxfast.program import (
     ActivateOp,
     AddOp,
     ConvOp,
+    DelayOp,
     FilmOp,
     FilterOp,
     GateOp,
@@ -148,6 +150,11 @@ class _Builder:
         self.ops.append(FilterOp(line, output, node.taps, node.bias))
         return output
 
+    def delay(self, line: int, node: Delay) -> int:
+        output = self._line(1)
+        self.ops.append(DelayOp(line, output, node))
+        return output
+
     def activate(self, line: int, activation: Activation) -> int:
         if activation.kind == "none":
             return line
@@ -210,6 +217,8 @@ def _lower_node(builder: _Builder, node: Node, line: int) -> int:
         return line
     if isinstance(node, Linear):
         return builder.filter(line, node)
+    if isinstance(node, Delay):
+        return builder.delay(line, node)
     raise ModelError(f"graph: expected a node that the engine knows, got {node.kind}")
 
 

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fxfast.graph import Activation
+from fxfast.graph import POINTS, Activation, Delay
 from fxfast.program import (
     ActivateOp,
     AddOp,
     ConvOp,
+    DelayOp,
     FilmOp,
     FilterOp,
     GateOp,
@@ -22,6 +23,7 @@ from fxfast.program import (
 # As csrc/engine/program.h and csrc/kernels/kernel_table.h number them.
 _NO_LINE = 0xFFFFFFFF
 _CONV, _ACTIVATE, _COMBINE, _RECURRENT, _FILTER = 0, 1, 2, 3, 4
+_DELAY = 7
 _CELLS = {"lstm": 0, "gru": 1}
 _ADD, _MULTIPLY, _SCALE_SHIFT, _BLEND = 0, 1, 2, 3
 _ACTIVATIONS = {
@@ -80,6 +82,9 @@ def _native(op: Op, lines: tuple[int, ...]) -> list[NativeOp]:
         return [_recurrent(op)]
     if isinstance(op, FilterOp):
         return [_filter(op)]
+    if isinstance(op, DelayOp):
+        operands = ((op.input, 0), _NONE, _NONE, (op.output, 0))
+        return [NativeOp(_DELAY, 0, 0, operands, 1, params=delay_numbers(op.node))]
     return _gate(op, lines)
 
 
@@ -106,6 +111,26 @@ def _filter(op: FilterOp) -> NativeOp:
         weight=np.ascontiguousarray(op.taps[None, None, ::-1]),
         bias=np.array([op.bias], np.float32),
     )
+
+
+def delay_numbers(node: Delay) -> np.ndarray:
+    """A delay as csrc/kernels/delay_task.h packs it."""
+    sections = np.zeros((0, 5), np.float32) if node.sections is None else node.sections
+    counts = (POINTS[node.interpolation], len(node.voices), len(sections), 0)
+    numbers: list[float] = [node.dry, node.wet, node.wet_filtered, node.feedback, *counts]
+    place = len(numbers) + 12 * len(node.voices) + sections.size
+    for voice in node.voices:
+        halves = (*_halves(voice.step, 3), *_halves(voice.start, 3))
+        size = voice.table.size
+        numbers += [voice.gain, *_halves(voice.base_samples, 2), size, *halves, place, 0]
+        place += size
+    tables = [voice.table for voice in node.voices]
+    return np.concatenate([np.array(numbers, np.float32), sections.ravel(), *tables])
+
+
+def _halves(value: int, count: int) -> list[int]:
+    """A whole number in pieces of 16 bits, the high one first: each is exact as a float32."""
+    return [value >> 16 * (count - 1 - index) & 0xFFFF for index in range(count)]
 
 
 def _conv(op: ConvOp) -> NativeOp:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fxfast.graph import Activation
+from fxfast.graph import Activation, Delay
 
 NO_ACTIVATION = Activation()
 
@@ -112,10 +112,19 @@ class FilterOp:
     bias: float
 
 
+@dataclass(frozen=True, eq=False)
+class DelayOp:
+    """``output`` is what the node makes of ``input``; both have one channel."""
+
+    input: int
+    output: int
+    node: Delay
+
+
 # Below, a convolution of one channel does less.
 MIN_FILTER_TAPS = 32
 
-Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp | RecurrentOp | FilterOp
+Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp | RecurrentOp | FilterOp | DelayOp
 # The operands of each operation, those first that the output may take the place of.
 _OPERANDS: dict[type, tuple[str, ...]] = {
     ConvOp: ("add", "input"),
@@ -125,6 +134,7 @@ _OPERANDS: dict[type, tuple[str, ...]] = {
     AddOp: ("a", "b"),
     RecurrentOp: ("input",),
     FilterOp: ("input",),
+    DelayOp: ("input",),
 }
 _IN_PLACE = {
     ConvOp: ("add",),

@@ -13,10 +13,13 @@ from wavenets import Noise, Options, random_stack, random_wavenet
 
 from fxfast.graph import (
     CELL_GATES,
+    CYCLE,
     FILM_PLACES,
     Activation,
     ConvLayer,
     ConvStack,
+    Delay,
+    DelayVoice,
     Linear,
     ModelGraph,
     Node,
@@ -107,6 +110,38 @@ def _linear() -> Node:
     return Linear((0.2 * np.random.default_rng(1).standard_normal(700)).astype(np.float32), 0.25)
 
 
+SECTIONS = np.array([[0.02, 1.4, 1, -1.4, -1], [0.3, 1.1, 0, 0, 1]], np.float32)
+
+
+def table(size: int, depth: float) -> np.ndarray:
+    cycle = np.arange(size) / size
+    return (depth * (1.4 + np.sin(2 * np.pi * cycle) + 0.3 * np.cos(4 * np.pi * cycle))).astype(
+        "f4"
+    )
+
+
+def echo(factor: float = 1.0) -> Delay:
+    """Two fixed voices, one of them between samples, and a filtered loop."""
+    voices = (
+        DelayVoice(0.5, 37, np.array([0.25], np.float32)),
+        DelayVoice(-0.3 * factor, 5, np.array([0.0], np.float32)),
+    )
+    return Delay(voices, 0.9, 0.4, 0.3, 0.6, SECTIONS)
+
+
+def chorus() -> Delay:
+    voices = (
+        DelayVoice(0.6, 3, table(64, 6.5), step=CYCLE // 1000, start=CYCLE // 3),
+        DelayVoice(-0.4, 11, table(256, 2.5), step=CYCLE // 77 + 5),
+    )
+    return Delay(voices, 1.0, 0.7)
+
+
+def flanger() -> Delay:
+    voice = DelayVoice(1.0, 2, table(128, 4.0), step=CYCLE // 333, start=CYCLE - 1)
+    return Delay((voice,), 0.7, 0.0, 0.5, -0.6, SECTIONS[1:], "cubic")
+
+
 FAMILIES: dict[str, Callable[[], Node]] = {
     "conv stack": lambda: random_stack(1, [1, 7, 5, 1]),
     "convnet": lambda: parse(convnet_document(5, [1, 2, 4], False)).root,
@@ -126,6 +161,13 @@ FAMILIES: dict[str, Callable[[], Node]] = {
         (random_stack(6, [1, 2, 1]), random_wavenet(5, [Options(2)]), Linear(_ONE))
     ),
     "container": lambda: parse(container(), slim=0).root,
+    "echo": echo,
+    "chorus": chorus,
+    "flanger": flanger,
+    "net into echo": lambda: Sequential(
+        (random_stack(7, [1, 3, 1], "leaky_relu"), echo(), random_stack(8, [1, 2, 1], "leaky_relu"))
+    ),
+    "flanger into filter": lambda: Sequential((flanger(), _linear())),
     "slimmable": lambda: parse(slimmable(), slim=0).root,
 }
 _ONE = np.array([0.5], np.float32)

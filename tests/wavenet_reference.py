@@ -12,7 +12,9 @@ import numpy as np
 from activations import activate
 
 from fxfast.graph import (
+    CYCLE,
     ConvStack,
+    Delay,
     Linear,
     ModelGraph,
     Recurrent,
@@ -33,7 +35,7 @@ def reference_graph(
     if silence is None:
         silence = 64 + longest_path(graph.root)
     x_ct = np.concatenate([np.zeros(silence), x])[None].astype(dtype)
-    return forward(graph.root, x_ct)[0, silence:]
+    return forward(graph.root, x_ct, silence)[0, silence:]
 
 
 def longest_path(node: Any) -> int:
@@ -44,7 +46,7 @@ def longest_path(node: Any) -> int:
         return len(node.taps)
     if isinstance(node, Sequential | Residual):
         return sum(longest_path(child) for child in node.children)
-    if isinstance(node, Recurrent):
+    if isinstance(node, Recurrent | Delay):
         return SETTLING_SAMPLES
     found = 0 if node.condition is None else longest_path(node.condition)
     for array in node.arrays:
@@ -53,16 +55,19 @@ def longest_path(node: Any) -> int:
     return found + sum(conv.weight.shape[2] for conv in node.head)
 
 
-def forward(node: Any, x_ct: np.ndarray) -> np.ndarray:
+def forward(node: Any, x_ct: np.ndarray, silence: int = 0) -> np.ndarray:
+    """``silence`` samples are before the start of the stream."""
     if isinstance(node, Sequential):
         for child in node.children:
-            x_ct = forward(child, x_ct)
+            x_ct = forward(child, x_ct, silence)
         return x_ct
+    if isinstance(node, Delay):
+        return delay(node, x_ct[0], silence)[None]
     if isinstance(node, Linear):
         full = np.convolve(x_ct[0], node.taps.astype(x_ct.dtype))
         return full[None, : x_ct.shape[1]] + x_ct.dtype.type(node.bias)
     if isinstance(node, Residual):
-        return forward(node.child, x_ct) + x_ct[:1]
+        return forward(node.child, x_ct, silence) + x_ct[:1]
     if isinstance(node, Recurrent):
         for recurrent in node.layers:
             x_ct = cells(recurrent, x_ct)
@@ -74,6 +79,58 @@ def forward(node: Any, x_ct: np.ndarray) -> np.ndarray:
         return h + x_ct[: len(h)] if node.skip else h
     assert isinstance(node, WaveNet)
     return wavenet(node, x_ct)
+
+
+def delay(node: Delay, x: np.ndarray, silence: int) -> np.ndarray:
+    """The equations of ``fxfast.graph.Delay``, sample by sample. Before the start of the stream
+    every voice is where it is at the start."""
+    dtype = x.dtype.type
+    offsets = [voice_offsets(voice, len(x), silence, x.dtype) for voice in node.voices]
+    sections = [] if node.sections is None else node.sections.astype(dtype)
+    memory = np.zeros((len(sections), 2), dtype)
+    u, y = np.zeros(len(x), dtype), np.zeros(len(x), dtype)
+    for t in range(len(x)):
+        u[t] = x[t]
+        d = dtype(0)
+        for voice, offset in zip(node.voices, offsets, strict=True):
+            whole = int(offset[t])
+            place = t - voice.base_samples - whole
+            d += dtype(voice.gain) * between(node.interpolation, u, place, offset[t] - whole)
+        f = d
+        for (g, k, m0, m1, m2), state in zip(sections, memory, strict=True):
+            band = (state[0] + g * (f - state[1])) / (dtype(1) + g * (g + k))
+            low = state[1] + g * band
+            state[:] = dtype(2) * band - state[0], dtype(2) * low - state[1]
+            f = m0 * f + m1 * band + m2 * low
+        u[t] = x[t] + dtype(node.feedback) * f
+        y[t] = dtype(node.dry) * x[t] + dtype(node.wet) * d + dtype(node.wet_filtered) * f
+    return y
+
+
+def voice_offsets(voice: Any, samples: int, silence: int, dtype: Any) -> np.ndarray:
+    """table(phase) of every sample."""
+    time = np.maximum(np.arange(samples, dtype=np.int64) - silence, 0)
+    cycles = [(voice.start + voice.step * int(t)) % CYCLE / CYCLE for t in time]
+    place = np.array(cycles) * voice.table.size
+    entry = place.astype(np.int64)
+    start, end = voice.table.astype(dtype)[[entry, (entry + 1) % voice.table.size]]
+    found: np.ndarray = start + (place - entry).astype(dtype) * (end - start)
+    return found
+
+
+def between(interpolation: str, u: np.ndarray, place: int, f: Any) -> Any:
+    """u at ``place`` - f: before the first sample as the first one."""
+    one = u.dtype.type(1)
+
+    def at(k: int) -> Any:
+        return u[max(place - k, 0)]
+
+    if interpolation == "linear":
+        return (one - f) * at(0) + f * at(1)
+    less, least, more = f - one, f - 2 * one, f + one
+    sixth, half = u.dtype.type(1 / 6), u.dtype.type(0.5)
+    return (-f * less * least * sixth * at(-1) + more * less * least * half * at(0)
+            - more * f * least * half * at(1) + more * f * less * sixth * at(2))  # fmt: skip
 
 
 def conv(

@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "base/check.h"
+#include "engine/delay.h"
 #include "engine/filter.h"
 #include "engine/lane_plan.h"
 #include "engine/layer_groups.h"
+#include "engine/op_sizes.h"
 #include "engine/stream_state.h"
 #include "engine/time_grid.h"
 #include "kernels/pack_spectra.h"
@@ -81,6 +83,9 @@ class Layout {
       weights = op.step > 0 ? offline.packed_floats : filter.packed_floats;
       bias = outs;
       cell = op.step > 0 ? offline.state_floats : filter.state_floats;
+    } else if (kind == OpKind::kDelay) {
+      params = op.taps;
+      cell = static_cast<std::uint64_t>(delay_state_floats(op.dilation));
     }
     op.weights_offset = weights == 0 ? 0 : take(plan_bytes_, weights);
     op.bias_offset = bias == 0 ? 0 : take(plan_bytes_, bias);
@@ -144,25 +149,6 @@ void check_line(const PlanLine& line) {
   require(line.history < kMaxReceptiveField, "a history beyond the limit");
 }
 
-void check_conv_sizes(const PlanOp& op) {
-  require(op.in_channels >= 1 && op.in_channels <= kMaxChannels, "bad input channels");
-  require(op.taps >= 1 && op.dilation >= 1, "zero taps or dilation");
-  require(std::uint64_t{op.taps - 1} * op.dilation < kMaxReceptiveField,
-          "a history beyond the limit");
-  const std::uint64_t per_tap = std::uint64_t{op.in_channels} * op.out_channels;
-  require(per_tap * op.taps <= kMaxParameters, "more parameters than the limit");
-}
-
-void check_filter_sizes(const PlanOp& op) {
-  require(op.in_channels == 1 && op.out_channels == 1 && op.dilation == 1,
-          "a filter of several channels");
-  require(op.taps >= 1 && op.taps <= kMaxReceptiveField, "bad taps of a filter");
-  require(op.activation == static_cast<std::uint32_t>(Activation::kNone),
-          "an activation of another operation");
-  require(op.step == 0 || op.step == static_cast<std::uint32_t>(OfflineFilterLayout(op.taps).step),
-          "a bad step of a filter");
-}
-
 void check_op_sizes(const PlanOp& op) {
   require(op.kind < kOpKindCount && op.activation < kActivationCount &&
               op.combine < kCombineCount && op.cell < kCellCount,
@@ -171,6 +157,7 @@ void check_op_sizes(const PlanOp& op) {
   const auto kind = static_cast<OpKind>(op.kind);
   if (kind == OpKind::kConv) return check_conv_sizes(op);
   if (kind == OpKind::kFilter) return check_filter_sizes(op);
+  if (kind == OpKind::kDelay) return check_delay_sizes(op);
   require(op.taps == 1 && op.dilation == 1, "taps of another operation");
   require(op.transform == 0, "a transform of another operation");
   if (kind != OpKind::kRecurrent) {
@@ -185,7 +172,8 @@ void check_op_sizes(const PlanOp& op) {
 
 // Whether an output sample reads more than its own place in the input.
 bool reads_columns(OpKind kind) {
-  return kind == OpKind::kConv || kind == OpKind::kRecurrent || kind == OpKind::kFilter;
+  return kind == OpKind::kConv || kind == OpKind::kRecurrent || kind == OpKind::kFilter ||
+         kind == OpKind::kDelay;
 }
 
 // `line_of(i)` gives line i. An operand lies inside its line, and so does the history it reads.
@@ -231,6 +219,11 @@ PlanOp sizes_of(const Op& op) {
   out.b = op.b;
   out.c = op.c;
   out.output = op.output;
+  if (op.kind == OpKind::kDelay) {
+    const DelaySizes sizes = check_delay(op.params.data(), op.params.size(), "params");
+    out.taps = static_cast<std::uint32_t>(op.params.size());
+    out.dilation = static_cast<std::uint32_t>(delay_ring_samples(sizes.longest));
+  }
   return out;
 }
 
@@ -260,6 +253,10 @@ void pack_op(const Op& op, const PlanOp& placed, std::byte* plan) {
   }
   if (!op.params.empty()) {
     std::copy(op.params.begin(), op.params.end(), floats(placed.params_offset));
+  }
+  if (op.kind == OpKind::kDelay) {
+    const DelaySizes sizes = check_delay(op.params.data(), op.params.size(), "params");
+    floats(placed.params_offset)[kShortest] = static_cast<float>(sizes.shortest);
   }
 }
 
@@ -300,6 +297,7 @@ PlanView::PlanView(const std::byte* bytes, std::size_t size) : bytes_(bytes) {
   require(std::memcmp(&expected, &head, sizeof(PlanHeader)) == 0, "totals that do not fit");
   require(head.plan_bytes == size, "another number of bytes than it says");
   require(head.state_bytes <= kMaxStateBytes, "a state beyond the limit");
+  check_delays(*this);
   for (std::size_t i = 0; i < op_count(); ++i) {
     const LayerGroup group = layer_group(&op(0), op_count(), &line(0), head.output_line, bytes, i);
     require(std::memcmp(&group, &op(i).layer, sizeof(group)) == 0, "layers that do not fit");
@@ -315,6 +313,8 @@ std::int64_t PlanView::multiply_adds_per_sample() const {
     if (kind == OpKind::kConv) total += ins * outs * operation.taps;
     if (kind == OpKind::kRecurrent) total += (ins + outs) * 4 * outs;
     if (kind == OpKind::kFilter) total += FilterLayout(operation.taps).multiply_adds_per_sample();
+    if (kind == OpKind::kDelay)
+      total += check_delay(floats(operation.params_offset), operation.taps, "plan").multiply_adds;
   }
   return total;
 }
@@ -343,7 +343,7 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
   require(header.output_line < lines.size(), "an output line beyond the lines");
   require(lines[header.output_line].channels == 1, "more than one channel out");
   const bool is_recurrent = std::any_of(program.ops.begin(), program.ops.end(),
-                                        [](const Op& op) { return op.kind == OpKind::kRecurrent; });
+                                        [](const Op& op) { return has_endless_memory(op.kind); });
   const std::int64_t field = receptive_field_of(program);
   if (field > kMaxReceptiveField) {
     throw ModelError("receptive field: expected at most " + std::to_string(kMaxReceptiveField) +

@@ -75,6 +75,7 @@ struct LayerGroup {
 
 struct PlanOp {
   std::uint32_t kind, activation, combine, cell;
+  // Of a delay: how many numbers it has, and the samples of its ring.
   std::uint32_t in_channels, out_channels, taps, dilation;
   Operand a, b, c, output;
   std::uint64_t weights_offset, bias_offset, params_offset;  // in the plan, bytes; 0 = none
@@ -87,9 +88,11 @@ struct PlanOp {
   std::uint32_t transform;
   LayerGroup layer;  // the operations from here on that run as one layer
 
+  bool is_delay() const { return kind == static_cast<std::uint32_t>(OpKind::kDelay); }
   bool is_filter() const { return kind == static_cast<std::uint32_t>(OpKind::kFilter); }
-  // What it reads of its line; a filter keeps the rest of its past itself.
+  // What it reads of its line; a filter keeps the rest of its past itself, a delay all of it.
   std::uint32_t history_samples() const {
+    if (is_delay()) return 0;
     return is_filter() ? filter_history_samples(taps, step > 0) : (taps - 1) * dilation;
   }
 };

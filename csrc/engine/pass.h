@@ -1,8 +1,10 @@
 // From operations of a plan to tasks of the kernels: where every line's samples are.
 #pragma once
 
+#include "engine/delay.h"
 #include "engine/filter.h"
 #include "engine/packed_plan.h"
+#include "engine/stream_state.h"
 #include "kernels/kernel_table.h"
 
 namespace fxfast {
@@ -50,6 +52,7 @@ class Pass {
           i += recurrent(i, 1, [this](std::size_t) { return this; });
           continue;
         case OpKind::kFilter: filter(op); break;
+        case OpKind::kDelay: delay(op); break;
         case OpKind::kToLanes: kernels_.to_lanes(layout(op)); break;
         case OpKind::kFromLanes: kernels_.from_lanes(layout(op)); break;
       }
@@ -211,6 +214,13 @@ class Pass {
     run(kernels_,
         {rows(op.a), rows(op.output), plan_.floats(op.weights_offset), plan_.floats(op.bias_offset),
          line_at(state_, op.cell_offset), std::int64_t{op.taps}, samples_});
+  }
+
+  void delay(const PlanOp& op) const noexcept {
+    const bool is_settling = reinterpret_cast<const StateHeader*>(state_)->is_settling != 0;
+    const auto run = is_settling ? run_delay_at_rest : kernels_.delay;
+    run({rows(op.a), rows(op.output), plan_.floats(op.params_offset),
+         line_at(state_, op.cell_offset), static_cast<std::ptrdiff_t>(op.dilation), samples_});
   }
 
   // Whether operation `i` is a recurrent layer over all that the operation before it writes.

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "base/check.h"
-#include "engine/filter.h"
+#include "engine/delay.h"
 
 namespace fxfast {
 namespace {
@@ -75,6 +75,15 @@ void validate_filter(const Op& op, const std::string& name) {
   require_finite(op.bias, name + ".bias");
 }
 
+void validate_delay(const Op& op, const std::string& name) {
+  require(op.in_channels == 1, name + ".in_channels", "1", op.in_channels);
+  require(op.out_channels == 1, name + ".out_channels", "1", op.out_channels);
+  require(op.activation == Activation::kNone, name + ".activation", "none",
+          static_cast<std::int64_t>(op.activation));
+  require_range(static_cast<std::int64_t>(op.params.size()), kMaxDelayNumbers, name + ".params");
+  check_delay(op.params.data(), op.params.size(), name + ".params");
+}
+
 void validate_op(const Op& op, const std::string& name) {
   require(static_cast<std::uint32_t>(op.kind) < kOpKindCount && !is_layout(op.kind), name + ".kind",
           "a known operation", static_cast<std::int64_t>(op.kind));
@@ -86,6 +95,7 @@ void validate_op(const Op& op, const std::string& name) {
   if (op.kind == OpKind::kConv) validate_conv(op, name);
   if (op.kind == OpKind::kRecurrent) validate_recurrent(op, name);
   if (op.kind == OpKind::kFilter) validate_filter(op, name);
+  if (op.kind == OpKind::kDelay) return validate_delay(op, name);
   require_size(op.params,
                op.kind == OpKind::kRecurrent ? 2 * op.out_channels
                                              : activation_params(op.activation, op.out_channels),

@@ -23,8 +23,13 @@ enum class OpKind : std::uint32_t {
   // Only in plans: copies of a line between the ordinary layout and lanes (lane_tasks.h).
   kToLanes = 5,
   kFromLanes = 6,
+  kDelay = 7,
 };
-constexpr std::uint32_t kOpKindCount = 7;
+constexpr std::uint32_t kOpKindCount = 8;
+// Whether an operation depends on all samples before.
+constexpr bool has_endless_memory(OpKind kind) {
+  return kind == OpKind::kRecurrent || kind == OpKind::kDelay;
+}
 constexpr bool is_layout(OpKind kind) {
   return kind == OpKind::kToLanes || kind == OpKind::kFromLanes;
 }
@@ -45,7 +50,7 @@ struct Op {
   Operand b{kNoLine, 0};                      // kConv: added to the sums, or none; kCombine
   Operand c{kNoLine, 0};                      // kCombine, where it reads c
   Operand output;
-  int in_channels = 0;  // kConv, kRecurrent, kFilter
+  int in_channels = 0;  // kConv, kRecurrent, kFilter, kDelay
   int out_channels = 0;
   int taps = 1;      // kConv, kFilter
   int dilation = 1;  // kConv
@@ -54,7 +59,8 @@ struct Op {
   // of a GRU as in kernel_table.h.
   std::vector<float> weight;
   std::vector<float> bias;  // kConv, kFilter: [out], or empty; kRecurrent: [4][out]
-  // activation_params(activation, out_channels) values; kRecurrent: h and c before any sound.
+  // activation_params(activation, out_channels) values; kRecurrent: h and c before any sound;
+  // kDelay: its numbers as delay_task.h packs them.
   std::vector<float> params;
 
   std::int64_t history_samples() const { return std::int64_t{taps - 1} * dilation; }

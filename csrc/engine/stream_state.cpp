@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "engine/delay.h"
 #include "engine/run_block.h"
 
 namespace fxfast {
@@ -49,13 +50,17 @@ void play_silence(const PlanView& plan, const KernelTable& kernels, std::byte* s
             round_up(static_cast<std::size_t>(samples), plan.grid_samples()), {knobs, 0});
 }
 
-}  // namespace
+void rest_delays(const PlanView& plan, std::byte* state) noexcept {
+  for (std::size_t i = 0; i < plan.op_count(); ++i) {
+    const PlanOp& op = plan.op(i);
+    if (!op.is_delay()) continue;
+    rest_delay(plan.floats(op.params_offset), reinterpret_cast<float*>(state + op.cell_offset),
+               static_cast<std::ptrdiff_t>(op.dilation));
+  }
+}
 
-void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state,
-            const float* knobs) noexcept {
-  std::memset(state, 0, plan.state_bytes());
-  reinterpret_cast<StateHeader*>(state)->fingerprint = plan.header().fingerprint;
-  set_initial_cells(plan, state);
+void play_for_ever(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+                   const float* knobs) noexcept {
   if (!plan.is_recurrent()) {
     // Then no history holds anything of the start any more.
     return play_silence(plan, kernels, state, static_cast<std::int64_t>(plan.warm_up_samples()),
@@ -77,6 +82,20 @@ void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state,
   }
   // A filter remembers the layers before it as they were on the way.
   if (plan.alignment_samples() > 1) play_silence(plan, kernels, state, histories, knobs);
+}
+
+}  // namespace
+
+void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+            const float* knobs) noexcept {
+  std::memset(state, 0, plan.state_bytes());
+  auto* header = reinterpret_cast<StateHeader*>(state);
+  header->fingerprint = plan.header().fingerprint;
+  set_initial_cells(plan, state);
+  header->is_settling = 1;
+  play_for_ever(plan, kernels, state, knobs);
+  header->is_settling = 0;
+  rest_delays(plan, state);
 }
 
 void check_state(const PlanView& plan, const std::byte* state, std::size_t bytes) {

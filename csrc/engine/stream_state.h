@@ -18,7 +18,9 @@ struct StateHeader {
   std::uint64_t fingerprint;  // of the plan
   std::uint32_t position;     // samples after the history in every line
   std::uint32_t has_ended;    // 1: it has heard a part of a grid, and no more can follow
-  std::uint32_t reserved[12];
+  // 1 while silence plays for ever: delays then answer as if what they hear had always been so.
+  std::uint32_t is_settling;
+  std::uint32_t reserved[11];
 };
 static_assert(sizeof(StateHeader) == kCacheLineBytes);
 

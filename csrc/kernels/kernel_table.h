@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/delay_task.h"
 #include "kernels/lane_tasks.h"
 
 namespace fxfast {
@@ -349,6 +350,8 @@ struct KernelTable {
   void (*spectral)(const SpectralTask& task) noexcept;
   // nullptr: a layer's operations run one by one, which is its reference twin.
   void (*layer)(const LayerTask& task) noexcept;
+  // Every sample is made by the same operations, whatever `samples` is.
+  void (*delay)(const DelayTask& task) noexcept;
 };
 
 const KernelTable& avx512_kernels();

@@ -12,6 +12,7 @@ namespace {
 #include "kernels/kernels_body.inl"
 #include "kernels/lane_transform_body.inl"
 #include "kernels/layer_body.inl"
+#include "kernels/line_delay_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/row_fir_body.inl"
 #include "kernels/rows_body.inl"
@@ -40,7 +41,8 @@ const KernelTable& portable_kernels() {
                                         portable::in_lanes::from_lanes,
                                         portable::in_lanes::carry_lanes,
                                         portable::in_lanes::spectral,
-                                        portable::layer};
+                                        portable::layer,
+                                        portable::delay};
   return table;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/delay_reference.h"
 #include "kernels/kernel_table.h"
 #include "kernels/lanes_reference.h"
 #include "kernels/reference_spectrum.h"
@@ -207,7 +208,8 @@ const KernelTable& reference_kernels() {
                                         reference_from_lanes,
                                         reference_carry_lanes,
                                         reference_spectral,
-                                        nullptr};
+                                        nullptr,
+                                        reference_delay};
   return table;
 }
 

@@ -12,7 +12,7 @@ from fxfast.cli.model_options import add_model, load_model
 if TYPE_CHECKING:
     import numpy as np
 
-    from fxfast.graph import Activation, ModelGraph, Node, WaveNet, WaveNetLayer
+    from fxfast.graph import Activation, Delay, ModelGraph, Node, WaveNet, WaveNetLayer
 
 _COLUMNS = ("layer", "kind", "channels", "taps", "dilation", "activation", "parameters", "MACs")
 
@@ -66,7 +66,7 @@ def describe(graph: ModelGraph) -> dict[str, Any]:
 
 def _rows(node: Node, prefix: str) -> Iterator[dict[str, Any]]:
     """The layers of a node in the order of the signal; those inside a tree have a name."""
-    from fxfast.graph import ConvStack, Linear, Recurrent, Residual, Sequential, WaveNet
+    from fxfast.graph import ConvStack, Delay, Linear, Recurrent, Residual, Sequential, WaveNet
 
     if isinstance(node, ConvStack):
         for index, layer in enumerate(node.layers):
@@ -84,11 +84,27 @@ def _rows(node: Node, prefix: str) -> Iterator[dict[str, Any]]:
     elif isinstance(node, Linear):
         yield _row(f"{prefix}taps", "fir", (1, 1), node.taps.size, node.taps.size + 1,
                    node.taps.size, bias=node.bias != 0)  # fmt: skip
+    elif isinstance(node, Delay):
+        yield from _delay_rows(node, prefix)
     elif isinstance(node, Recurrent):
         for index, cell in enumerate(node.layers):
             weights = cell.weight_ih.size + cell.weight_hh.size
             yield _row(f"{prefix}layers[{index}]", cell.cell, (cell.in_channels, cell.units), 1,
                        weights + cell.bias_ih.size + cell.bias_hh.size, weights)  # fmt: skip
+
+
+def _delay_rows(node: Delay, prefix: str) -> Iterator[dict[str, Any]]:
+    """A row for each voice, whose parameters are its gain, delay, and cycle; then the rest."""
+    macs = node.macs_per_sample
+    parameters = node.other_parameters
+    for index, voice in enumerate(node.voices):
+        own = voice.table.size + (4 if voice.table.size > 1 else 2)
+        kind = "modulated voice" if voice.table.size > 1 else "voice"
+        yield _row(f"{prefix}voices[{index}]", kind, (1, 1), 1, own, 0,
+                   dilation=voice.longest_samples, bias=False)  # fmt: skip
+        parameters -= own
+    kind = "feedback" if node.feedback else "mix"
+    yield _row(f"{prefix}mix", kind, (1, 1), 1, parameters, macs, bias=False)
 
 
 def _wavenet_rows(net: WaveNet, prefix: str) -> Iterator[dict[str, Any]]:

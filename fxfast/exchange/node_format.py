@@ -30,6 +30,7 @@ from fxfast.exchange.tensor_table import (
 from fxfast.graph import (
     ALL_ACTIVATION_KINDS,
     CELL_GATES,
+    CYCLE,
     FILM_PLACES,
     MAX_CHANNELS,
     MAX_KNOBS,
@@ -37,12 +38,16 @@ from fxfast.graph import (
     MAX_NODE_DEPTH,
     MAX_RECEPTIVE_FIELD,
     MAX_SAMPLE_RATE,
+    MAX_VOICES,
     MODES,
+    POINTS,
     SLOPE_KINDS,
     Activation,
     Conv1x1,
     ConvLayer,
     ConvStack,
+    Delay,
+    DelayVoice,
     Film,
     HeadConv,
     Knob,
@@ -176,6 +181,30 @@ def _read_recurrent(found: dict[str, Any], name: str, take: Take, depth: int) ->
     return Recurrent(tuple(layers))
 
 
+_DELAY_NUMBERS = ("dry", "wet", "wet_filtered", "feedback")
+
+
+def _read_delay(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
+    voices = []
+    listed = _list(found, "voices", name)
+    if len(listed) > MAX_VOICES:
+        raise ModelError(f"{name}.voices: expected at most {MAX_VOICES}, got {len(listed)}")
+    for index, voice in enumerate(listed):
+        voice_name = f"{name}.voices[{index}]"
+        _check_object(voice, {"gain", "base_samples", "step", "start"}, voice_name)
+        base, step, start = (
+            integer(voice, key, f"{voice_name}.", 0, high)
+            for key, high in (("base_samples", MAX_RECEPTIVE_FIELD), ("step", CYCLE - 1),
+                              ("start", CYCLE - 1))
+        )  # fmt: skip
+        table = take(f"{voice_name}.table", 1)
+        voices.append(DelayVoice(_number(voice, "gain", voice_name), base, table, step, start))
+    sections = take(f"{name}.sections", 2) if flag(found, "sections", f"{name}.") else None
+    interpolation = choice(found["interpolation"], f"{name}.interpolation", tuple(POINTS))
+    numbers = {key: _number(found, key, name) for key in _DELAY_NUMBERS}
+    return Delay(tuple(voices), **numbers, sections=sections, interpolation=interpolation)
+
+
 def _read_wavenet(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
     condition = None
     if found["condition"] is not None:
@@ -296,4 +325,5 @@ _READERS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any], str, Take, 
     Linear.kind: (("bias",), _read_linear),
     Recurrent.kind: (("layers",), _read_recurrent),
     Residual.kind: (("child",), _read_residual),
+    Delay.kind: ((*_DELAY_NUMBERS, "voices", "sections", "interpolation"), _read_delay),
 }

@@ -14,6 +14,7 @@ from fxfast.graph import (
     Activation,
     Conv1x1,
     ConvStack,
+    Delay,
     Film,
     LayerArray,
     Linear,
@@ -69,9 +70,28 @@ def _write_node(node: Node, name: str, tensors: dict[str, np.ndarray]) -> dict[s
             for key in RECURRENT_TENSORS:
                 put.array(f"layers[{index}].{key}", getattr(recurrent, key))
         return {"kind": node.kind, "layers": [{"cell": layer.cell} for layer in node.layers]}
+    if isinstance(node, Delay):
+        return _write_delay(node, put)
     if isinstance(node, WaveNet):
         return _write_wavenet(node, name, tensors)
     raise ModelError(f"{name}: expected a node that the native file knows, got {node.kind}")
+
+
+def _write_delay(node: Delay, put: _Putter) -> dict[str, Any]:
+    voices = []
+    for index, voice in enumerate(node.voices):
+        put.array(f"voices[{index}].table", voice.table)
+        voices.append({"gain": voice.gain, "base_samples": voice.base_samples,
+                       "step": voice.step, "start": voice.start})  # fmt: skip
+    numbers = {key: getattr(node, key) for key in ("dry", "wet", "wet_filtered", "feedback")}
+    sections = put.array("sections", node.sections)
+    return {
+        "kind": node.kind,
+        **numbers,
+        "voices": voices,
+        "sections": sections,
+        "interpolation": node.interpolation,
+    }
 
 
 def _write_wavenet(net: WaveNet, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:

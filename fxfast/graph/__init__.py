@@ -25,6 +25,7 @@ from fxfast.graph.checks import (
     MAX_WEIGHT,
 )
 from fxfast.graph.conv_stack import ConvLayer, ConvStack
+from fxfast.graph.delay import CYCLE, MAX_VOICES, POINTS, Delay, DelayVoice
 from fxfast.graph.knob import MAX_KNOBS, Knob
 from fxfast.graph.model_graph import ModelGraph
 from fxfast.graph.node import Node
@@ -44,6 +45,7 @@ __all__ = [
     "ACTIVATION_KINDS",
     "ALL_ACTIVATION_KINDS",
     "CELL_GATES",
+    "CYCLE",
     "FILM_PLACES",
     "MAX_CHANNELS",
     "MAX_KNOBS",
@@ -52,13 +54,17 @@ __all__ = [
     "MAX_PARAMETERS",
     "MAX_RECEPTIVE_FIELD",
     "MAX_SAMPLE_RATE",
+    "MAX_VOICES",
     "MAX_WEIGHT",
     "MODES",
+    "POINTS",
     "SLOPE_KINDS",
     "Activation",
     "Conv1x1",
     "ConvLayer",
     "ConvStack",
+    "Delay",
+    "DelayVoice",
     "Film",
     "HeadConv",
     "Knob",
