@@ -98,8 +98,6 @@ Op op_of(const OpTuple& tuple) {
     op.in_channels = static_cast<int>(is_recurrent ? weight->shape(0) - outs : weight->shape(1));
     op.taps = is_recurrent ? 1 : static_cast<int>(weight->shape(2));
     op.weight = to_vector(*weight);
-  } else if (op.kind == OpKind::kDelay) {
-    op.in_channels = 1;
   }
   if (bias) op.bias = to_vector(*bias);
   if (params) op.params = to_vector(*params);

@@ -221,6 +221,7 @@ PlanOp sizes_of(const Op& op) {
   out.output = op.output;
   if (op.kind == OpKind::kDelay) {
     const DelaySizes sizes = check_delay(op.params.data(), op.params.size(), "params");
+    out.in_channels = 1;
     out.taps = static_cast<std::uint32_t>(op.params.size());
     out.dilation = static_cast<std::uint32_t>(delay_ring_samples(sizes.longest));
   }

@@ -76,7 +76,6 @@ void validate_filter(const Op& op, const std::string& name) {
 }
 
 void validate_delay(const Op& op, const std::string& name) {
-  require(op.in_channels == 1, name + ".in_channels", "1", op.in_channels);
   require(op.out_channels == 1, name + ".out_channels", "1", op.out_channels);
   require(op.activation == Activation::kNone, name + ".activation", "none",
           static_cast<std::int64_t>(op.activation));

@@ -50,7 +50,7 @@ struct Op {
   Operand b{kNoLine, 0};                      // kConv: added to the sums, or none; kCombine
   Operand c{kNoLine, 0};                      // kCombine, where it reads c
   Operand output;
-  int in_channels = 0;  // kConv, kRecurrent, kFilter, kDelay
+  int in_channels = 0;  // kConv, kRecurrent, kFilter
   int out_channels = 0;
   int taps = 1;      // kConv, kFilter
   int dilation = 1;  // kConv
