@@ -8,7 +8,7 @@ NATIVE_TESTS := build/native-tests
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
 CPP := $(shell find csrc tests/native examples -name '*.cpp' -o -name '*.h')
 
-.PHONY: build demo test test-native test-python bench zoo readme check format clean
+.PHONY: build demo test test-native test-python bench zoo readme gpu gpu-packages check format clean
 
 build: $(BUILT)
 
@@ -47,6 +47,14 @@ bench: build
 # Hours: at most 10 minutes for each of 27 presets; goes on where it was stopped.
 zoo: build
 	$(BIN)/python -m bench.zoo $(ZOO)
+
+# On a machine with a GPU: build, test and measure the CUDA engine with the torch that is there.
+gpu:
+	PYTHON=$(PYTHON) tools/gpu
+
+# Before, where that machine reaches no package index.
+gpu-packages: $(ENV)
+	tools/gpu-packages
 
 check: build
 	$(BIN)/ruff format --check .

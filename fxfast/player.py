@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from fxfast.cuda_engine import CudaEngine
 from fxfast.errors import InputError
 from fxfast.graph import ModelGraph
 from fxfast.lowering import lower
@@ -30,10 +31,13 @@ class Player:
     its samples differ from those of a streaming player by rounding, and its streams take whole
     grids. ``isa`` forces an instruction set, as the environment variable ``FXFAST_ISA`` does.
     ``knobs`` are where the knobs of a conditioned model stand until they are turned, by name; those
-    that are not named stand at their defaults.
+    that are not named stand at their defaults. ``device`` "cuda" (or "cuda:1", ...) plays on a GPU,
+    long audio and many rows at once: the same bits for any split there, and those of the CPU to
+    rounding.
 
-    Raises ``InputError`` for an unknown mode, thread count or knob, ``BuildError`` for an
-    instruction set that is unknown or that this machine lacks.
+    Raises ``InputError`` for an unknown mode, thread count, knob or device, ``BuildError`` for an
+    instruction set that is unknown or that this machine lacks and for a device that is not there,
+    and ``ModelError`` for a model that CUDA kernels cannot play.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Player:
         mode: str = "offline",
         isa: str | None = None,
         knobs: Mapping[str, float] | None = None,
+        device: str = "cpu",
     ) -> None:
         if mode not in MODES:
             raise InputError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
@@ -64,6 +69,13 @@ class Player:
             mode == "offline",
         )
 
+        self._cuda = None if device == "cpu" else CudaEngine(program, device)
+
+    @property
+    def device(self) -> str:
+        """Where the player plays: "cpu", or "cuda:0" and so on."""
+        return "cpu" if self._cuda is None else f"cuda:{self._cuda.device}"
+
     @property
     def isa(self) -> str:
         """The instruction set that the kernels use."""
@@ -76,7 +88,7 @@ class Player:
     @property
     def grid_samples(self) -> int:
         """What every block of a stream but the last is a multiple of: 1 in mode "stream"."""
-        return int(self._engine.grid_samples)
+        return int(self._engine.grid_samples) if self._cuda is None else 1
 
     @property
     def warm_up_samples(self) -> int:
@@ -105,7 +117,8 @@ class Player:
             )
         rows = array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, 0)
         values = self._knob_rows(knobs, self._start, rows.shape[1])
-        y: Audio = _as_kind_of(x, self._engine.render(rows, values).reshape(array.shape))
+        played = (self._cuda or self._engine).render(rows, values)
+        y: Audio = _as_kind_of(x, played.reshape(array.shape))
         return y
 
     def stream(self, channels: int = 1, knobs: Mapping[str, float] | None = None) -> Stream:
@@ -114,6 +127,11 @@ class Player:
         if type(channels) is not int or not 1 <= channels <= 65536:
             raise InputError(f"channels: expected an integer from 1 to 65536, got {channels!r}")
         return Stream(self, channels, _knob_values(self.graph, self._start, knobs))
+
+    @property
+    def cuda(self) -> CudaEngine | None:
+        """The engine on the GPU, of a player that plays there."""
+        return self._cuda
 
     @property
     def native(self) -> Any:
@@ -157,6 +175,8 @@ class Player:
         for array in arrays:
             if array.ndim != 2:
                 raise InputError(f"audio: expected shape (C, T), got {_shape_text(array)}")
+        if any(stream.is_on_cuda for stream in streams):
+            return [s.process(block) for s, block in zip(streams, arrays, strict=True)]
         together = engine().Stream.process_together
         outputs: list[np.ndarray] = together([s.native for s in streams], arrays)
         return outputs
@@ -182,8 +202,12 @@ class Stream:
     def __init__(self, player: Player, channels: int, knobs: np.ndarray) -> None:
         self._player = player
         self._start = self._standing = knobs
-        self._stream = engine().Stream(
-            player.native, channels, _scaled(player.graph, knobs) if knobs.size else None
+        self.is_on_cuda = player.cuda is not None
+        scaled = _scaled(player.graph, knobs) if knobs.size else None
+        self._stream: Any = (
+            engine().Stream(player.native, channels, scaled)
+            if player.cuda is None
+            else player.cuda.stream(channels)
         )
 
     @property

@@ -18,6 +18,8 @@ PYTHON_ORDER = [
         "lowering",
         "native",
         "native_ops",
+        "cuda_library",
+        "cuda_engine",
         "player",
         "ops",
     ),

@@ -17,7 +17,9 @@
 
 #include "base/check.h"
 #include "base/finite.h"
+#include "bindings/op_tuples.h"
 #include "bindings/sampler_module.h"
+#include "engine/cuda_plan.h"
 #include "engine/render_array.h"
 #include "engine/run_block.h"
 #include "kernels/choose_isa.h"
@@ -26,13 +28,6 @@ namespace py = pybind11;
 
 namespace fxfast {
 namespace {
-
-using Floats = py::array_t<float, py::array::c_style>;
-using OperandTuple = std::pair<std::uint32_t, std::uint32_t>;  // line, first channel
-// kind, activation, combination or cell, (a, b, c, output), channels out, dilation, weight, bias,
-// params
-using OpTuple = std::tuple<int, int, int, std::array<OperandTuple, 4>, int, int,
-                           std::optional<Floats>, std::optional<Floats>, std::optional<Floats>>;
 
 void require_rows(const Floats& x, py::ssize_t rows) {
   if (x.ndim() != 2 || (rows >= 0 && x.shape(0) != rows)) {
@@ -71,37 +66,6 @@ std::vector<float> first_of(const KnobRows& rows, std::size_t count, py::ssize_t
     values[k] = rows.values[rows.stride == 0 ? k : k * rows.stride];
   }
   return values;
-}
-
-std::vector<float> to_vector(const Floats& array) {
-  return std::vector<float>(array.data(), array.data() + array.size());
-}
-
-Op op_of(const OpTuple& tuple) {
-  const auto& [kind, activation, variant, operands, outs, dilation, weight, bias, params] = tuple;
-  Op op;
-  op.kind = static_cast<OpKind>(kind);
-  op.activation = static_cast<Activation>(activation);
-  if (op.kind == OpKind::kRecurrent) {
-    op.cell = static_cast<Cell>(variant);
-  } else {
-    op.combine = static_cast<Combine>(variant);
-  }
-  Operand* places[4] = {&op.a, &op.b, &op.c, &op.output};
-  for (std::size_t i = 0; i < 4; ++i) *places[i] = {operands[i].first, operands[i].second};
-  op.out_channels = outs;
-  op.dilation = dilation;
-  if (weight) {
-    if (weight->ndim() != 3) throw ModelError("weight: expected 3 dimensions");
-    // A recurrent layer's weight is (in + out, 4, out).
-    const bool is_recurrent = op.kind == OpKind::kRecurrent;
-    op.in_channels = static_cast<int>(is_recurrent ? weight->shape(0) - outs : weight->shape(1));
-    op.taps = is_recurrent ? 1 : static_cast<int>(weight->shape(2));
-    op.weight = to_vector(*weight);
-  }
-  if (bias) op.bias = to_vector(*bias);
-  if (params) op.params = to_vector(*params);
-  return op;
 }
 
 // A plan, the kernels that run it, its settled state and the threads for whole arrays.
@@ -353,8 +317,7 @@ PYBIND11_MODULE(_native, module) {
       .def(py::init([](const std::vector<int>& lines, const std::vector<OpTuple>& ops,
                        std::uint32_t output_line, const std::string& isa, int threads,
                        bool is_offline) {
-             Program program{lines, {}, output_line};
-             for (const OpTuple& op : ops) program.ops.push_back(op_of(op));
+             const Program program = program_of(lines, ops, output_line);
              return std::make_shared<Engine>(pack_plan(program, {is_offline, {}, false}), isa,
                                              threads);
            }),
@@ -393,6 +356,16 @@ PYBIND11_MODULE(_native, module) {
   module.def(
       "chosen_isa", [](const std::string& isa) { return choose_kernels(isa.c_str()).name; },
       py::arg("isa") = "");
+  module.def(
+      "require_finite", [](const Floats& x) { require_rows(x, -1); }, py::arg("x").noconvert());
+  module.def(
+      "cuda_plan",
+      [](const std::vector<int>& lines, const std::vector<OpTuple>& ops, std::uint32_t output_line,
+         int shared_bytes) {
+        const Program program = program_of(lines, ops, output_line);
+        return bytes_array(pack_cuda_plan(program, choose_kernels(""), {shared_bytes}));
+      },
+      py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("shared_bytes"));
   module.def("multiply_add_peak", &measure_multiply_add_peak, py::arg("isa"), py::arg("seconds"));
   bind_sampler(module);
 }

@@ -1,0 +1,352 @@
+#include "engine/cuda_plan.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "engine/cuda_steps.h"
+#include "engine/packed_plan.h"
+#include "engine/stream_state.h"
+
+namespace fxfast {
+namespace {
+
+using cuda::CudaHeader;
+using cuda::CudaOp;
+using cuda::CudaOpKind;
+
+// Block lengths, and whether weights are in shared memory, best first.
+struct Choice {
+  int block;
+  bool shared;
+};
+constexpr Choice kChoices[] = {{256, true}, {128, true}, {256, false}, {128, false},
+                               {64, false}, {32, true},  {32, false}};
+constexpr int kRecurrentBlock = 64;
+// Lines whose history does not fit are read from their rings, but not so many that a smaller block
+// would be better.
+constexpr int kMostFromRing = 4;
+
+int round_to_warp(int threads) { return (threads + cuda::kWarp - 1) / cuda::kWarp * cuda::kWarp; }
+
+// How many rows of weights a thread holds in registers, 0: none.
+int register_rows(int rows) {
+  for (const int held : {20, 32, 44}) {
+    if (rows <= held) return held;
+  }
+  return 0;
+}
+
+// The cells after silence, h and then c of each recurrent operation in order.
+std::vector<std::vector<float>> settled_cells(const PlanView& plan, const KernelTable& kernels) {
+  AlignedBuffer state(plan.state_bytes());
+  settle(plan, kernels, state.data());
+  std::vector<std::vector<float>> cells;
+  for (std::size_t i = 0; i < plan.op_count(); ++i) {
+    const PlanOp& op = plan.op(i);
+    if (op.kind != static_cast<std::uint32_t>(OpKind::kRecurrent)) continue;
+    const float* h = reinterpret_cast<const float*>(state.data() + op.cell_offset);
+    const float* c = h + gate_block_floats(op.out_channels);
+    // c of an LSTM stands in the domain of exp2.
+    const float scale = op.cell == static_cast<std::uint32_t>(Cell::kLstm) ? 0.34657359028f : 1.0f;
+    std::vector<float>& both = cells.emplace_back(h, h + op.out_channels);
+    for (std::uint32_t u = 0; u < op.out_channels; ++u) both.push_back(c[u] * scale);
+  }
+  return cells;
+}
+
+class Packer {
+ public:
+  Packer(const Program& program, const KernelTable& kernels, const CudaLimits& limits)
+      : program_(program), limits_(limits) {
+    const AlignedBuffer bytes = pack_plan(program);
+    const PlanView view(bytes.data(), bytes.size());
+    cells_ = settled_cells(view, kernels);
+    header_.is_recurrent = cells_.empty() ? 0 : 1;
+    header_.multiply_adds = static_cast<std::uint64_t>(view.multiply_adds_per_sample());
+    if (cells_.empty()) header_.reach = static_cast<std::uint64_t>(view.receptive_field() - 1);
+  }
+
+  AlignedBuffer pack() {
+    if (program_.line_channels[0] != 1) {
+      throw ModelError("lines[0]: expected 1 channel on CUDA, got " +
+                       std::to_string(program_.line_channels[0]));
+    }
+    set_team();
+    if (!fit()) {
+      throw ModelError("model: expected lines that fit " + std::to_string(limits_.shared_bytes) +
+                       " bytes of shared memory, got wider ones");
+    }
+    add_ops();
+    return bytes();
+  }
+
+ private:
+  void set_team() {
+    header_.register_rows = -1;
+    header_.threads = cuda::kConvThreads;
+    header_.team_streams = 1;
+    if (cells_.empty()) return;
+    header_.register_rows = 0;
+    int units = 1;
+    for (const Op& op : program_.ops) {
+      if (op.kind != OpKind::kRecurrent) continue;
+      units = std::max(units, op.out_channels);
+      const int rows = register_rows(op.in_channels + op.out_channels);
+      header_.register_rows = std::max(header_.register_rows, rows);
+    }
+    if (units > cuda::kMaxRecurrentThreads) {
+      throw ModelError("units: expected at most " + std::to_string(cuda::kMaxRecurrentThreads) +
+                       " on CUDA, got " + std::to_string(units));
+    }
+    if (units > cuda::kConvThreads) {
+      header_.threads = static_cast<std::uint32_t>(round_to_warp(units));
+      header_.register_rows = 0;
+    } else {
+      header_.team_streams =
+          static_cast<std::uint32_t>(std::min(cuda::kMaxTeamStreams, cuda::kConvThreads / units));
+    }
+  }
+
+  // Block length, rings and whether weights go into shared memory: the first choice that fits.
+  bool fit() {
+    weight_floats_ = packed_floats();
+    for (const Choice& choice : kChoices) {
+      const int block =
+          header_.is_recurrent != 0 ? std::min(choice.block, kRecurrentBlock) : choice.block;
+      std::vector<bool> from_ring(program_.line_channels.size(), false);
+      for (int most = 0; most <= kMostFromRing; ++most) {
+        if (try_fit(block, choice.shared, from_ring)) return true;
+        if (!move_largest_to_ring(from_ring)) break;
+      }
+    }
+    // Narrow blocks with every history in its ring.
+    return try_fit(cuda::kWarp, false, std::vector<bool>(program_.line_channels.size(), true));
+  }
+
+  bool try_fit(int block, bool shared, const std::vector<bool>& from_ring) {
+    steps_ = cuda_steps(program_, from_ring);
+    state_floats_ = cuda::kStatePrefix;
+    for (const auto& both : cells_) state_floats_ += static_cast<std::int64_t>(both.size());
+    const std::int64_t slots = (place_spans(steps_, block, state_floats_) + 3) / 4 * 4;
+    std::int64_t scratch = 0;
+    for (const Op& op : program_.ops) {
+      if (op.kind != OpKind::kRecurrent) continue;
+      const int rows = op.in_channels + op.out_channels;
+      const int padded = std::max(register_rows(rows), (rows + 3) / 4 * 4);
+      scratch = std::max(scratch, std::int64_t{2} * header_.team_streams * padded);
+    }
+    const std::int64_t weights = shared ? weight_floats_ : 0;
+    const std::int64_t total = weights + scratch + slots * header_.team_streams;
+    if (total * static_cast<std::int64_t>(sizeof(float)) > limits_.shared_bytes) return false;
+    if (state_floats_ > INT32_MAX) return false;
+    header_.block_samples = static_cast<std::uint32_t>(block);
+    header_.shared_weights = static_cast<std::uint32_t>(weights);
+    header_.slots_at = static_cast<std::uint32_t>(weights + scratch);
+    header_.slot_floats = static_cast<std::uint32_t>(slots);
+    header_.shared_floats = static_cast<std::uint32_t>(total);
+    return true;
+  }
+
+  bool move_largest_to_ring(std::vector<bool>& from_ring) const {
+    std::int64_t largest = 0;
+    std::size_t found = 0;
+    for (const Op& op : program_.ops) {
+      const std::int64_t size = op.taps > 1 && !from_ring[op.a.line]
+                                    ? op.history_samples() * program_.line_channels[op.a.line]
+                                    : 0;
+      if (size > largest) largest = size, found = op.a.line;
+    }
+    if (largest > 0) from_ring[found] = true;
+    return largest > 0;
+  }
+
+  // The output channels of a tile and the times of a thread: the largest tile that still gives
+  // every warp one.
+  std::pair<int, int> tile_of(const Op& op) const {
+    if (op.out_channels == 1 || header_.threads > cuda::kConvThreads) return {1, 1};
+    if (header_.register_rows >= 0) return {4, 2};
+    const int warps = static_cast<int>(header_.threads) / cuda::kWarp;
+    const int block = static_cast<int>(header_.block_samples);
+    for (const auto& [outs, times] : {std::pair{8, 4}, std::pair{8, 2}}) {
+      const int panels = (op.out_channels + outs - 1) / outs;
+      const int tiles = (block + cuda::kWarp * times - 1) / (cuda::kWarp * times);
+      if (op.out_channels > outs / 2 && block >= cuda::kWarp * times && panels * tiles >= warps) {
+        return {outs, times};
+      }
+    }
+    return {4, 2};
+  }
+
+  // As many as any choice of tiles packs.
+  std::int64_t packed_floats() const {
+    std::int64_t total = 0;
+    for (const Op& op : program_.ops) {
+      const std::int64_t outs = op.out_channels == 1 ? 1 : (op.out_channels + 7) / 8 * 8;
+      const std::int64_t inputs = op.kind == OpKind::kRecurrent
+                                      ? (op.in_channels + op.out_channels) * std::int64_t{4}
+                                      : std::int64_t{op.in_channels} * op.taps;
+      total += outs * (inputs + 4) + static_cast<std::int64_t>(op.params.size()) + 16;
+    }
+    return (total + 3) / 4 * 4;
+  }
+
+  std::int32_t add_floats(const std::vector<float>& values) {
+    if (values.empty()) return -1;
+    floats_.resize((floats_.size() + 3) / 4 * 4, 0.0f);
+    const auto at = static_cast<std::int32_t>(floats_.size());
+    floats_.insert(floats_.end(), values.begin(), values.end());
+    return at;
+  }
+
+  static std::vector<float> conv_weights(const Op& op, int outs) {
+    const int panels = (op.out_channels + outs - 1) / outs;
+    std::vector<float> packed;
+    for (int p = 0; p < panels; ++p) {
+      for (int k = 0; k < op.taps; ++k) {
+        for (int i = 0; i < op.in_channels; ++i) {
+          for (int o = p * outs; o < (p + 1) * outs; ++o) {
+            const std::size_t at =
+                (static_cast<std::size_t>(o) * static_cast<std::size_t>(op.in_channels) +
+                 static_cast<std::size_t>(i)) *
+                    static_cast<std::size_t>(op.taps) +
+                static_cast<std::size_t>(k);
+            packed.push_back(o < op.out_channels ? op.weight[at] : 0.0f);
+          }
+        }
+      }
+    }
+    return packed;
+  }
+
+  // [row][unit][gate] from [row][gate][unit].
+  static std::vector<float> gate_weights(const std::vector<float>& from, int rows, int units) {
+    std::vector<float> packed;
+    for (int k = 0; k < rows; ++k) {
+      for (int u = 0; u < units; ++u) {
+        for (int g = 0; g < 4; ++g) {
+          packed.push_back(from[static_cast<std::size_t>((k * 4 + g) * units + u)]);
+        }
+      }
+    }
+    return packed;
+  }
+
+  cuda::Slot slot_of(const CudaOperand& operand) const {
+    if (operand.span < 0) return {};
+    const CudaSpan& span = steps_.spans[static_cast<std::size_t>(operand.span)];
+    return {span.at + operand.channel * span.stride, span.stride};
+  }
+
+  void set_ring(CudaOp& out, const CudaOperand& operand) const {
+    const CudaSpan& span = steps_.spans[static_cast<std::size_t>(operand.span)];
+    out.history = static_cast<std::int32_t>(span.history);
+    out.state = span.ring + operand.channel * out.history;
+  }
+
+  void add_ops() {
+    const std::vector<bool> waits = barriers(steps_);
+    std::int32_t cell = cuda::kStatePrefix;
+    std::size_t recurrent = 0;
+    for (std::size_t s = 0; s < steps_.steps.size(); ++s) {
+      const CudaStep& step = steps_.steps[s];
+      CudaOp out{};
+      out.kind = step.kind;
+      out.barrier = waits[s] ? 1 : 0;
+      out.a = slot_of(step.a), out.b = slot_of(step.b), out.c = slot_of(step.c);
+      out.output = slot_of(step.output);
+      out.weights = out.bias = out.params = out.state = -1;
+      out.activation = static_cast<std::int32_t>(step.activation);
+      if (step.op != nullptr) set_op(out, step);
+      if (step.kind == CudaOpKind::kRecurrent) {
+        out.state = cell;
+        out.params = add_floats(cells_[recurrent++]);
+        cell += 2 * out.out_channels;
+      } else if (step.kind == CudaOpKind::kFetch) {
+        set_ring(out, step.output);
+        out.out_channels = steps_.spans[static_cast<std::size_t>(step.output.span)].channels;
+      } else if (step.kind == CudaOpKind::kStore) {
+        set_ring(out, step.a);
+        out.out_channels = steps_.spans[static_cast<std::size_t>(step.a.span)].channels;
+      }
+      ops_.push_back(out);
+    }
+  }
+
+  void set_op(CudaOp& out, const CudaStep& step) {
+    const Op& op = *step.op;
+    out.combine = static_cast<std::int32_t>(op.combine);
+    out.cell = static_cast<std::int32_t>(op.cell);
+    out.in_channels = op.in_channels, out.out_channels = op.out_channels;
+    out.taps = op.taps, out.dilation = op.dilation;
+    if (step.kind == CudaOpKind::kConv) {
+      std::tie(out.outs, out.steps) = tile_of(op);
+      out.weights = add_floats(conv_weights(op, out.outs));
+      out.bias = add_floats(op.bias);
+      if (step.activation == op.activation) out.params = add_floats(op.params);
+      const CudaSpan& span = steps_.spans[static_cast<std::size_t>(step.a.span)];
+      if (op.taps > 1 && span.from_ring) set_ring(out, step.a);
+    } else if (step.kind == CudaOpKind::kRecurrent) {
+      const int rows = op.in_channels + op.out_channels;
+      out.weights = add_floats(gate_weights(op.weight, rows, op.out_channels));
+      out.bias = add_floats(gate_weights(op.bias, 1, op.out_channels));
+      out.steps = header_.register_rows > 0 ? register_rows(rows) : 0;
+      out.scratch = static_cast<std::int32_t>(header_.shared_weights);
+    } else {
+      out.params = add_floats(op.params);
+    }
+  }
+
+  AlignedBuffer bytes() {
+    floats_.resize((floats_.size() + 3) / 4 * 4, 0.0f);
+    if (header_.shared_weights > 0) {
+      // What was reserved is at least what was packed.
+      header_.shared_weights = static_cast<std::uint32_t>(floats_.size());
+    }
+    std::memcpy(header_.magic, "fxfcuda", 8);
+    header_.version = cuda::kVersion;
+    header_.op_count = static_cast<std::uint32_t>(ops_.size());
+    header_.state_floats = static_cast<std::uint32_t>((state_floats_ + 3) / 4 * 4);
+    header_.floats = floats_.size();
+    if (header_.is_recurrent != 0) header_.reach = histories();
+    const std::size_t ops_bytes = ops_.size() * sizeof(CudaOp);
+    header_.plan_bytes = sizeof(header_) + ops_bytes + floats_.size() * sizeof(float);
+    AlignedBuffer out(header_.plan_bytes);
+    std::memcpy(out.data(), &header_, sizeof(header_));
+    std::memcpy(out.data() + sizeof(header_), ops_.data(), ops_bytes);
+    std::memcpy(out.data() + sizeof(header_) + ops_bytes, floats_.data(),
+                floats_.size() * sizeof(float));
+    return out;
+  }
+
+  std::uint64_t histories() const {
+    return std::accumulate(steps_.spans.begin(), steps_.spans.end(), std::uint64_t{0},
+                           [](std::uint64_t sum, const CudaSpan& span) {
+                             return sum + static_cast<std::uint64_t>(span.history);
+                           });
+  }
+
+  const Program& program_;
+  CudaLimits limits_;
+  CudaHeader header_{};
+  CudaSteps steps_;
+  std::vector<std::vector<float>> cells_;
+  std::vector<CudaOp> ops_;
+  std::vector<float> floats_;
+  std::int64_t weight_floats_ = 0, state_floats_ = 0;
+};
+
+}  // namespace
+
+AlignedBuffer pack_cuda_plan(const Program& program, const KernelTable& kernels,
+                             const CudaLimits& limits) {
+  validate(program);
+  return Packer(program, kernels, limits).pack();
+}
+
+}  // namespace fxfast

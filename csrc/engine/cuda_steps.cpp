@@ -1,0 +1,266 @@
+#include "engine/cuda_steps.h"
+
+#include <algorithm>
+#include <string>
+
+#include "base/check.h"
+#include "engine/cuda_plan.h"
+
+namespace fxfast {
+namespace {
+
+using cuda::CudaOpKind;
+
+// The kernel's convolutions end in these activations; others are a step of their own.
+bool ends_convolution(Activation activation) {
+  return activation == Activation::kNone || activation == Activation::kRelu ||
+         activation == Activation::kPrelu || activation == Activation::kTanh;
+}
+
+CudaOpKind kind_of(const Op& op, std::size_t index) {
+  switch (op.kind) {
+    case OpKind::kConv: return CudaOpKind::kConv;
+    case OpKind::kActivate: return CudaOpKind::kActivate;
+    case OpKind::kCombine: return CudaOpKind::kCombine;
+    case OpKind::kRecurrent: return CudaOpKind::kRecurrent;
+    case OpKind::kFilter:
+      if (op.taps <= kMaxCudaFilterTaps) return CudaOpKind::kConv;
+      throw ModelError("ops[" + std::to_string(index) + "].taps: expected at most " +
+                       std::to_string(kMaxCudaFilterTaps) + " on CUDA, got " +
+                       std::to_string(op.taps));
+    default:
+      throw ModelError("ops[" + std::to_string(index) + "].kind: expected an operation that CUDA " +
+                       "kernels have, got " + std::to_string(static_cast<int>(op.kind)));
+  }
+}
+
+class Builder {
+ public:
+  Builder(const Program& program, const std::vector<bool>& from_ring)
+      : program_(program), from_ring_(from_ring), span_of_(program.line_channels.size(), -1) {
+    histories_.assign(program.line_channels.size(), 0);
+    for (const Op& op : program.ops) {
+      if (op.taps > 1) {
+        std::int64_t& history = histories_[op.a.line];
+        history = std::max(history, op.history_samples());
+      }
+    }
+  }
+
+  CudaSteps build() {
+    write({CudaOpKind::kInput}, {0, 0}, true);
+    for (std::size_t i = 0; i < program_.ops.size(); ++i) add(program_.ops[i], i);
+    CudaStep output{CudaOpKind::kOutput};
+    output.a = read({program_.output_line, 0});
+    steps_.steps.push_back(output);
+    store_rings();
+    return std::move(steps_);
+  }
+
+ private:
+  void add(const Op& op, std::size_t index) {
+    CudaStep step{kind_of(op, index), &op, op.activation};
+    step.a = read(op.a);
+    if (op.b.line != kNoLine) step.b = read(op.b);
+    if (op.c.line != kNoLine) step.c = read(op.c);
+    const bool reads_output =
+        op.a.line == op.output.line || op.b.line == op.output.line || op.c.line == op.output.line;
+    const bool whole = !reads_output && op.output.first == 0 &&
+                       op.out_channels == program_.line_channels[op.output.line];
+    const bool alone = step.kind == CudaOpKind::kConv && !ends_convolution(op.activation);
+    if (alone) step.activation = Activation::kNone;
+    write(step, op.output, whole);
+    if (!alone) return;
+    CudaStep activate{CudaOpKind::kActivate, &op, op.activation};
+    activate.a = read(op.output);
+    write(activate, op.output, false);
+  }
+
+  CudaOperand read(Operand operand) {
+    const int span = span_of_[operand.line];
+    if (span < 0) {
+      throw ModelError("lines[" + std::to_string(operand.line) +
+                       "]: expected to be written before it is read");
+    }
+    return {span, static_cast<int>(operand.first)};
+  }
+
+  // `whole`: every channel is written and nothing of the line is read, so that a span begins.
+  void write(CudaStep step, Operand operand, bool whole) {
+    int& span = span_of_[operand.line];
+    const std::int64_t history = histories_[operand.line];
+    if (span < 0 || (whole && history == 0)) {
+      span = static_cast<int>(steps_.spans.size());
+      CudaSpan fresh;
+      fresh.line = static_cast<int>(operand.line);
+      fresh.channels = program_.line_channels[operand.line];
+      fresh.history = history;
+      fresh.from_ring = from_ring_[operand.line];
+      steps_.spans.push_back(fresh);
+      if (history > 0 && !fresh.from_ring) {
+        CudaStep fetch{CudaOpKind::kFetch};
+        fetch.output = {span, 0};
+        steps_.steps.push_back(fetch);
+      }
+    }
+    step.output = {span, static_cast<int>(operand.first)};
+    steps_.steps.push_back(step);
+  }
+
+  // A block goes into its ring when it is written and, where the ring is read, after that.
+  void store_rings() {
+    std::vector<CudaStep> all;
+    for (std::size_t s = 0; s < steps_.steps.size(); ++s) {
+      all.push_back(steps_.steps[s]);
+      for (std::size_t n = 0; n < steps_.spans.size(); ++n) {
+        const CudaSpan& span = steps_.spans[n];
+        if (span.history == 0 || s != last_use(static_cast<int>(n), span.from_ring)) continue;
+        CudaStep store{CudaOpKind::kStore};
+        store.a = {static_cast<int>(n), 0};
+        all.push_back(store);
+      }
+    }
+    steps_.steps = std::move(all);
+    for (std::size_t n = 0; n < steps_.spans.size(); ++n) set_times(static_cast<int>(n));
+  }
+
+  static bool uses(const CudaStep& step, int span, bool reading) {
+    if (step.output.span == span) return true;
+    return reading && (step.a.span == span || step.b.span == span || step.c.span == span);
+  }
+
+  std::size_t last_use(int span, bool reading) const {
+    std::size_t last = 0;
+    for (std::size_t s = 0; s < steps_.steps.size(); ++s) {
+      if (uses(steps_.steps[s], span, reading)) last = s;
+    }
+    return last;
+  }
+
+  void set_times(int span) {
+    CudaSpan& found = steps_.spans[static_cast<std::size_t>(span)];
+    found.first = -1;
+    for (std::size_t s = 0; s < steps_.steps.size(); ++s) {
+      if (!uses(steps_.steps[s], span, true)) continue;
+      if (found.first < 0) found.first = static_cast<int>(s);
+      found.last = static_cast<int>(s);
+    }
+  }
+
+  const Program& program_;
+  const std::vector<bool>& from_ring_;
+  std::vector<int> span_of_;
+  std::vector<std::int64_t> histories_;
+  CudaSteps steps_;
+};
+
+// Floats from the start of the slots that a span takes: [begin, end).
+struct Range {
+  std::int64_t begin, end;
+  bool meets(const Range& other) const { return begin < other.end && other.begin < end; }
+};
+
+std::int64_t margin_of(const CudaSpan& span) {
+  return span.from_ring
+             ? 0
+             : static_cast<std::int64_t>(round_up(static_cast<std::size_t>(span.history), 4));
+}
+
+Range range_of(const CudaSpan& span) {
+  const std::int64_t begin = span.at - margin_of(span);
+  return {begin, begin + std::int64_t{span.stride} * span.channels};
+}
+
+// What a step touches: a span's block, or its margin, which only fetches write.
+struct Access {
+  int span;
+  bool margin, writes;
+};
+
+std::vector<Access> accesses_of(const CudaStep& step) {
+  std::vector<Access> found;
+  for (const CudaOperand& operand : {step.a, step.b, step.c}) {
+    if (operand.span < 0) continue;
+    found.push_back({operand.span, false, false});
+    if (step.op != nullptr && step.op->taps > 1 && operand.span == step.a.span) {
+      found.push_back({operand.span, true, false});
+    }
+  }
+  if (step.output.span >= 0) {
+    found.push_back({step.output.span, step.kind == CudaOpKind::kFetch, true});
+  }
+  return found;
+}
+
+bool conflict(const CudaSteps& all, const Access& before, const Access& now) {
+  if (!before.writes && !now.writes) return false;
+  if (before.span == now.span) return before.margin == now.margin;
+  return range_of(all.spans[static_cast<std::size_t>(before.span)])
+      .meets(range_of(all.spans[static_cast<std::size_t>(now.span)]));
+}
+
+}  // namespace
+
+CudaSteps cuda_steps(const Program& program, const std::vector<bool>& from_ring) {
+  return Builder(program, from_ring).build();
+}
+
+std::int64_t place_spans(CudaSteps& steps, int block_samples, std::int64_t& state_floats) {
+  std::vector<std::size_t> order(steps.spans.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  for (CudaSpan& span : steps.spans) {
+    span.stride = static_cast<std::int32_t>(margin_of(span) + block_samples);
+    if (span.history == 0) continue;
+    span.ring = static_cast<std::int32_t>(state_floats);
+    state_floats += span.history * span.channels;
+  }
+  // The largest first, each at the lowest place that is free for all of its time.
+  const auto size = [&](std::size_t i) {
+    return std::int64_t{steps.spans[i].stride} * steps.spans[i].channels;
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return size(a) > size(b); });
+  std::int64_t most = 0;
+  for (std::size_t n = 0; n < order.size(); ++n) {
+    CudaSpan& span = steps.spans[order[n]];
+    std::vector<Range> taken;
+    for (std::size_t m = 0; m < n; ++m) {
+      const CudaSpan& other = steps.spans[order[m]];
+      if (other.first <= span.last && span.first <= other.last) taken.push_back(range_of(other));
+    }
+    std::sort(taken.begin(), taken.end(),
+              [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    std::int64_t begin = 0;
+    for (const Range& range : taken) {
+      if (begin + size(order[n]) <= range.begin) break;
+      begin = std::max(begin, range.end);
+    }
+    span.at = static_cast<std::int32_t>(begin + margin_of(span));
+    most = std::max(most, begin + size(order[n]));
+  }
+  return most;
+}
+
+std::vector<bool> barriers(const CudaSteps& steps) {
+  std::vector<bool> waits(steps.steps.size(), false);
+  std::vector<Access> open;
+  for (std::size_t s = 0; s < steps.steps.size(); ++s) {
+    const std::vector<Access> now = accesses_of(steps.steps[s]);
+    // The first step follows the last one of the block before.
+    bool wait = s == 0;
+    for (const Access& before : open) {
+      for (const Access& access : now) wait = wait || conflict(steps, before, access);
+    }
+    // The ring that a fetch or a convolution reads is written by stores of the same block only.
+    const bool stores = steps.steps[s].kind == CudaOpKind::kStore;
+    if (stores && steps.spans[static_cast<std::size_t>(steps.steps[s].a.span)].from_ring) {
+      wait = true;
+    }
+    if (wait) open.clear();
+    waits[s] = wait;
+    open.insert(open.end(), now.begin(), now.end());
+  }
+  return waits;
+}
+
+}  // namespace fxfast

@@ -1,0 +1,103 @@
+// A program as the CUDA kernel takes it: plain data, one block of bytes, the same on host and
+// device.
+//
+// One thread block (below: a team) plays one or more streams through all operations, block of
+// time by block of time. The samples of a block are in shared memory, in slots; what later blocks
+// need of a line, its history, is in a ring in the state of the stream, in device memory. Rows are
+// [channel][time]; a slot of a line that convolutions of several taps read has its history, fetched
+// from the ring, in front of time 0 of each row.
+//
+// Layout: CudaHeader | CudaOp[op_count] | floats: weights, biases, params.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fxfast::cuda {
+
+constexpr std::uint32_t kVersion = 1;
+constexpr int kMaxTeamStreams = 32;
+constexpr int kConvThreads = 256;
+constexpr int kMaxRecurrentThreads = 1024;
+constexpr int kWarp = 32;
+
+enum class CudaOpKind : std::int32_t {
+  kInput,  // the block of the input into its slot
+  kFetch,  // a line's history from its ring
+  kStore,  // the block of a line into its ring
+  kConv,
+  kActivate,
+  kCombine,
+  kRecurrent,
+  kOutput,
+};
+
+// A line in shared memory: floats from the start of a stream's slots to channel 0 at time 0.
+struct Slot {
+  std::int32_t at = -1;
+  std::int32_t stride = 0;
+};
+
+struct CudaOp {
+  CudaOpKind kind;
+  std::int32_t activation, combine, cell;
+  std::int32_t in_channels, out_channels, taps, dilation;
+  Slot a, b, c, output;
+  std::int32_t weights, bias, params;  // floats from the start of the plan's floats; -1: none
+  // kFetch, kStore, and a kConv that reads its past from the ring: the ring, floats from the start
+  // of a stream's state, `history` samples a channel. -1: not read from the ring.
+  // kRecurrent: h and c, `out_channels` floats each.
+  std::int32_t state;
+  std::int32_t history;
+  // kConv: output channels and times of a thread. kRecurrent: rows of weights held in registers.
+  std::int32_t outs, steps;
+  std::int32_t scratch;  // kRecurrent: floats from the start of shared memory
+  std::int32_t barrier;  // whether all threads wait before it
+};
+
+struct CudaHeader {
+  char magic[8];  // "fxfcuda\0"
+  std::uint32_t version, op_count;
+  std::uint64_t plan_bytes;
+  std::uint32_t block_samples;   // at most, of one pass through the operations
+  std::uint32_t team_streams;    // streams that one team plays side by side
+  std::uint32_t threads;         // of a team
+  std::uint32_t shared_floats;   // of a team: [weights | scratch | slots of each stream]
+  std::uint32_t slot_floats;     // of one stream
+  std::uint32_t slots_at;        // where the slots of the first stream are in shared memory
+  std::uint32_t shared_weights;  // floats of the plan that are copied into shared memory, 0: none
+  std::uint32_t state_floats;    // of one stream
+  std::int32_t register_rows;    // of run_op, chooses the kernel
+  std::uint32_t is_recurrent;
+  std::uint64_t reach;          // samples before an output sample that it depends on
+  std::uint64_t multiply_adds;  // a sample
+  std::uint64_t floats;         // weights, biases and params
+};
+
+// The state of a stream: its samples so far (as an integer, in the first two floats), then cells
+// and rings.
+constexpr std::int32_t kStatePrefix = 4;
+
+// A stretch of one stream. `first` is the sample of the stream that the stretch begins with; the
+// `warm_up` samples before it are played and not written; samples below 0 are silence.
+struct CudaJob {
+  std::int64_t input;   // floats from the start of the input to sample 0 of the stream
+  std::int64_t output;  // floats from the start of the output to sample 0 of the stream
+  std::int64_t first;
+  std::int64_t samples;
+  std::int64_t warm_up;
+  std::int64_t state;  // floats from the start of the states, where the stream goes on; -1: it
+                       // starts anew, in memory of the team
+};
+
+struct CudaRun {
+  const std::byte* plan;  // all pointers of the device
+  const CudaJob* jobs;
+  const float* input;
+  float* output;
+  float* states;
+  float* team_states;  // team_streams * state_floats floats for each team
+  std::int32_t job_count;
+};
+
+}  // namespace fxfast::cuda

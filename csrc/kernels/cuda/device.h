@@ -1,0 +1,74 @@
+// What device code needs: CUDA, or its stand-in on the CPU, where the threads of a block are
+// fibers. Kernels written in these words run in tests without a GPU, thread by thread as they would
+// there.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define FXFAST_DEVICE __device__ __forceinline__
+#define FXFAST_GLOBAL __global__
+
+namespace fxfast::cuda {
+
+FXFAST_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
+FXFAST_DEVICE int thread_count() { return static_cast<int>(blockDim.x); }
+FXFAST_DEVICE int team_index() { return static_cast<int>(blockIdx.x); }
+FXFAST_DEVICE int team_count() { return static_cast<int>(gridDim.x); }
+FXFAST_DEVICE void wait_for_all() { __syncthreads(); }
+FXFAST_DEVICE float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+FXFAST_DEVICE float as_float(std::int32_t bits) { return __int_as_float(bits); }
+FXFAST_DEVICE float nearest(float x) { return rintf(x); }
+FXFAST_DEVICE float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+FXFAST_DEVICE float* shared_memory() {
+  extern __shared__ float4 fxfast_shared[];
+  return reinterpret_cast<float*>(fxfast_shared);
+}
+
+}  // namespace fxfast::cuda
+
+#else
+#include <cmath>
+#include <cstring>
+
+#define FXFAST_DEVICE inline
+#define FXFAST_GLOBAL inline
+
+struct float4 {
+  float x, y, z, w;
+};
+
+namespace fxfast::cuda {
+
+// Set by the stand-in's scheduler for the fiber that runs.
+struct StandInThread {
+  int thread, threads, team, teams;
+  float* shared;
+  void (*wait)();
+};
+extern StandInThread stand_in;
+
+inline int thread_index() { return stand_in.thread; }
+inline int thread_count() { return stand_in.threads; }
+inline int team_index() { return stand_in.team; }
+inline int team_count() { return stand_in.teams; }
+inline void wait_for_all() { stand_in.wait(); }
+inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+inline float as_float(std::int32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+inline float nearest(float x) { return std::nearbyint(x); }
+inline float reciprocal(float x) { return 1.0f / x; }
+inline float* shared_memory() { return stand_in.shared; }
+inline float fminf(float a, float b) { return b < a ? b : a; }
+inline float fmaxf(float a, float b) { return b > a ? b : a; }
+inline float fabsf(float a) { return std::fabs(a); }
+
+}  // namespace fxfast::cuda
+#endif

@@ -1,0 +1,200 @@
+// The stand-in of the CUDA kernels: the same device code on the CPU, behind the same interface. The
+// threads of a team are fibers that take turns at every barrier, so that a test finds what a
+// barrier is missing for: threads run in an order that a seed shuffles.
+#include <ucontext.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/cuda_interface.h"
+#include "kernels/cuda/play.cuh"
+
+namespace fxfast::cuda {
+
+StandInThread stand_in;
+
+namespace {
+
+constexpr std::size_t kStackBytes = 64 * 1024;
+constexpr int kSharedBytes = 227 * 1024;
+
+// One team at a time, its threads as fibers.
+class TeamOfFibers {
+ public:
+  using Body = void (*)(const CudaRun&);
+
+  TeamOfFibers(Body body, const CudaRun& run, int threads, int shared_bytes)
+      : body_(body),
+        run_(run),
+        shared_(static_cast<std::size_t>(shared_bytes) / sizeof(float) + 4),
+        stacks_(static_cast<std::size_t>(threads)),
+        fibers_(static_cast<std::size_t>(threads)),
+        done_(static_cast<std::size_t>(threads)),
+        order_(static_cast<std::size_t>(threads)) {
+    for (auto& stack : stacks_) stack = std::make_unique<char[]>(kStackBytes);
+    std::iota(order_.begin(), order_.end(), std::size_t{0});
+  }
+
+  void play(int team, int teams) {
+    current_ = this;
+    // Memory that was not written is not zero.
+    for (float& value : shared_) value = 1e30f;
+    auto* aligned =
+        reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(shared_.data()) + 15) / 16 * 16);
+    stand_in = {0, static_cast<int>(fibers_.size()), team, teams, aligned, &TeamOfFibers::wait};
+    for (std::size_t i = 0; i < fibers_.size(); ++i) start(i);
+    for (bool any = true; any;) {
+      any = false;
+      shuffle();
+      for (const std::size_t i : order_) {
+        if (done_[i]) continue;
+        any = true;
+        running_ = i;
+        stand_in.thread = static_cast<int>(i);
+        swapcontext(&scheduler_, &fibers_[i]);
+      }
+    }
+  }
+
+ private:
+  void start(std::size_t i) {
+    ucontext_t& fiber = fibers_[i];
+    getcontext(&fiber);
+    fiber.uc_stack.ss_sp = stacks_[i].get();
+    fiber.uc_stack.ss_size = kStackBytes;
+    fiber.uc_link = &scheduler_;
+    done_[i] = false;
+    makecontext(&fiber, &TeamOfFibers::enter, 0);
+  }
+  static void enter() {
+    current_->body_(current_->run_);
+    current_->done_[current_->running_] = true;
+  }
+  static void wait() { swapcontext(&current_->fibers_[current_->running_], &current_->scheduler_); }
+
+  void shuffle() {
+    for (std::size_t left = order_.size(); left > 1; --left) {
+      seed_ = seed_ * 6364136223846793005u + 1442695040888963407u;
+      std::swap(order_[left - 1], order_[(seed_ >> 33) % left]);
+    }
+  }
+
+  static thread_local TeamOfFibers* current_;
+  Body body_;
+  const CudaRun& run_;
+  std::vector<float> shared_;
+  std::vector<std::unique_ptr<char[]>> stacks_;
+  std::vector<ucontext_t> fibers_;
+  std::vector<bool> done_;
+  std::vector<std::size_t> order_;
+  ucontext_t scheduler_{};
+  std::size_t running_ = 0;
+  std::uint64_t seed_ = 1;
+};
+
+thread_local TeamOfFibers* TeamOfFibers::current_ = nullptr;
+
+TeamOfFibers::Body body_of(int threads, int register_rows) {
+  if (register_rows < 0) return play_jobs<kNoCells>;
+  if (threads > kConvThreads) return play_jobs<kWideCells>;
+  if (register_rows > 32) return play_jobs<44>;
+  if (register_rows > 20) return play_jobs<32>;
+  return register_rows > 0 ? play_jobs<20> : play_jobs<0>;
+}
+
+}  // namespace
+}  // namespace fxfast::cuda
+
+using namespace fxfast::cuda;
+
+namespace {
+
+constexpr int kInvalid = 1, kOutOfMemory = 2;
+// What may be allocated, so that tests can run out of it.
+long long memory_left = 1ll << 40;
+
+// Memory knows its size, so that freeing gives it back.
+int allocate(void** memory, long long bytes) {
+  if (bytes < 0) return kInvalid;
+  if (bytes > memory_left) return kOutOfMemory;
+  auto* block = static_cast<long long*>(std::malloc(static_cast<std::size_t>(bytes) + 64));
+  if (block == nullptr) return kOutOfMemory;
+  memory_left -= bytes;
+  *block = bytes;
+  *memory = reinterpret_cast<char*>(block) + 64;
+  return 0;
+}
+
+int release(void* memory) {
+  if (memory == nullptr) return 0;
+  auto* block = reinterpret_cast<long long*>(static_cast<char*>(memory) - 64);
+  memory_left += *block;
+  std::free(block);
+  return 0;
+}
+
+}  // namespace
+
+FXFAST_CUDA_API const char* fxfast_cuda_error(int status) {
+  if (status == kOutOfMemory) return "out of memory";
+  return status == kInvalid ? "invalid argument" : "no error";
+}
+
+// Of the stand-in alone.
+FXFAST_CUDA_API void fxfast_stand_in_set_memory(long long bytes) { memory_left = bytes; }
+FXFAST_CUDA_API long long fxfast_stand_in_memory() { return memory_left; }
+
+FXFAST_CUDA_API int fxfast_cuda_device_count(int* count) { return *count = 1, 0; }
+FXFAST_CUDA_API int fxfast_cuda_use(int device) { return device == 0 ? 0 : kInvalid; }
+FXFAST_CUDA_API int fxfast_cuda_used(int* device) { return *device = 0; }
+FXFAST_CUDA_API int fxfast_cuda_allocate(void** memory, long long bytes) {
+  return allocate(memory, bytes);
+}
+FXFAST_CUDA_API int fxfast_cuda_free(void* memory) { return release(memory); }
+FXFAST_CUDA_API int fxfast_cuda_allocate_pinned(void** memory, long long bytes) {
+  return allocate(memory, bytes);
+}
+FXFAST_CUDA_API int fxfast_cuda_free_pinned(void* memory) { return release(memory); }
+FXFAST_CUDA_API int fxfast_cuda_copy(void* to, const void* from, long long bytes, void*) {
+  if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
+  return 0;
+}
+FXFAST_CUDA_API int fxfast_cuda_new_stream(void** stream) { return *stream = nullptr, 0; }
+FXFAST_CUDA_API int fxfast_cuda_free_stream(void*) { return 0; }
+FXFAST_CUDA_API int fxfast_cuda_wait(void*) { return 0; }
+FXFAST_CUDA_API int fxfast_cuda_out_of_memory() { return kOutOfMemory; }
+
+FXFAST_CUDA_API int fxfast_cuda_device(int device, FxfastCudaDevice* out) {
+  if (device != 0) return kInvalid;
+  *out = {2, kSharedBytes, 0, 0};
+  return 0;
+}
+
+FXFAST_CUDA_API int fxfast_cuda_prepare(int threads, int, int shared_bytes, int* teams) {
+  if (threads < 1 || threads > kMaxRecurrentThreads || shared_bytes > kSharedBytes) return kInvalid;
+  *teams = 1;
+  return 0;
+}
+
+FXFAST_CUDA_API int fxfast_cuda_play(const FxfastCudaRun* run, int teams, int threads,
+                                     int register_rows, int shared_bytes, void*) {
+  const CudaRun device_run{static_cast<const std::byte*>(run->plan),
+                           static_cast<const CudaJob*>(run->jobs),
+                           run->input,
+                           run->output,
+                           run->states,
+                           run->team_states,
+                           run->job_count};
+  TeamOfFibers fibers(body_of(threads, register_rows), device_run, threads, shared_bytes);
+  for (int team = 0; team < teams; ++team) fibers.play(team, teams);
+  return 0;
+}
+
+FXFAST_CUDA_API int fxfast_cuda_burst(int teams, float*, double* operations, void*) {
+  *operations = teams;
+  return 0;
+}

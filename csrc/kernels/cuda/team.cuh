@@ -1,0 +1,123 @@
+// What a team knows of its streams while it plays them.
+#pragma once
+
+#include "kernels/cuda/cuda_program.h"
+#include "kernels/cuda/device.h"
+
+namespace fxfast::cuda {
+
+FXFAST_DEVICE const CudaHeader& header_of(const CudaRun& run) {
+  return *reinterpret_cast<const CudaHeader*>(run.plan);
+}
+FXFAST_DEVICE const CudaOp* ops_of(const CudaRun& run) {
+  return reinterpret_cast<const CudaOp*>(run.plan + sizeof(CudaHeader));
+}
+FXFAST_DEVICE const float* floats_of(const CudaRun& run) {
+  return reinterpret_cast<const float*>(run.plan + sizeof(CudaHeader) +
+                                        header_of(run).op_count * sizeof(CudaOp));
+}
+
+struct Team {
+  const CudaRun* run;
+  const CudaJob* jobs;  // of its streams
+  const float* floats;  // of the plan, where operations read them
+  float* slots;         // of its first stream
+  std::int64_t played;  // samples since the start of the run, warm-up included
+  std::int32_t streams;
+  std::int32_t slot_floats, state_floats;
+
+  FXFAST_DEVICE float* row(int stream, Slot slot, int channel) const {
+    return slots + stream * slot_floats + slot.at + channel * slot.stride;
+  }
+  FXFAST_DEVICE float* state(int stream) const {
+    const std::int64_t kept = jobs[stream].state;
+    if (kept >= 0) return run->states + kept;
+    const std::int64_t place = std::int64_t{team_index()} * header_of(*run).team_streams + stream;
+    return run->team_states + place * state_floats;
+  }
+  // Samples of the stream before this block.
+  FXFAST_DEVICE std::int64_t position(int stream) const {
+    return *reinterpret_cast<const std::int64_t*>(state(stream)) + played;
+  }
+  FXFAST_DEVICE std::int64_t total(int stream) const {
+    return jobs[stream].warm_up + jobs[stream].samples;
+  }
+  // Samples of this block.
+  FXFAST_DEVICE int samples(int stream) const {
+    const std::int64_t left = total(stream) - played;
+    const std::int64_t most = header_of(*run).block_samples;
+    return static_cast<int>(left < 0 ? 0 : left < most ? left : most);
+  }
+  // Samples of this block that only warm up.
+  FXFAST_DEVICE int unheard(int stream) const {
+    const std::int64_t left = jobs[stream].warm_up - played;
+    const int most = samples(stream);
+    return static_cast<int>(left < 0 ? 0 : left < most ? left : most);
+  }
+};
+
+// Where sample `position` stands in a ring of `length` samples.
+FXFAST_DEVICE int ring_index(std::int64_t position, std::int32_t length) {
+  return static_cast<int>(static_cast<std::uint64_t>(position) % static_cast<std::uint32_t>(length));
+}
+
+FXFAST_DEVICE void read_input(const Team& team, const CudaOp& op) {
+  for (int s = 0; s < team.streams; ++s) {
+    const CudaJob& job = team.jobs[s];
+    const std::int64_t first = job.first - job.warm_up + team.played;
+    float* row = team.row(s, op.output, 0);
+    for (int t = thread_index(); t < team.samples(s); t += thread_count()) {
+      const std::int64_t at = first + t;
+      row[t] = at < 0 ? 0.0f : team.run->input[job.input + at];
+    }
+  }
+}
+
+FXFAST_DEVICE void write_output(const Team& team, const CudaOp& op) {
+  for (int s = 0; s < team.streams; ++s) {
+    const CudaJob& job = team.jobs[s];
+    const std::int64_t first = job.output + job.first + team.played - job.warm_up;
+    const float* row = team.row(s, op.a, 0);
+    const int end = team.samples(s);
+    for (int t = team.unheard(s) + thread_index(); t < end; t += thread_count()) {
+      team.run->output[first + t] = row[t];
+    }
+  }
+}
+
+// The history of a line in front of its slot; before the stream began there was nothing.
+FXFAST_DEVICE void fetch_history(const Team& team, const CudaOp& op) {
+  for (int s = 0; s < team.streams; ++s) {
+    const std::int64_t position = team.position(s);
+    const float* ring = team.state(s) + op.state;
+    const int start = ring_index(position, op.history);
+    for (int c = 0; c < op.out_channels; ++c) {
+      float* row = team.row(s, op.output, c);
+      for (int m = thread_index(); m < op.history; m += thread_count()) {
+        int at = start + m;
+        if (at >= op.history) at -= op.history;
+        const bool known = position - op.history + m >= 0;
+        row[m - op.history] = known ? ring[c * op.history + at] : 0.0f;
+      }
+    }
+  }
+}
+
+FXFAST_DEVICE void store_history(const Team& team, const CudaOp& op) {
+  for (int s = 0; s < team.streams; ++s) {
+    float* ring = team.state(s) + op.state;
+    const int samples = team.samples(s);
+    const int skipped = samples > op.history ? samples - op.history : 0;
+    const int start = ring_index(team.position(s) + skipped, op.history);
+    for (int c = 0; c < op.out_channels; ++c) {
+      const float* row = team.row(s, op.a, c);
+      for (int t = thread_index(); t < samples - skipped; t += thread_count()) {
+        int at = start + t;
+        if (at >= op.history) at -= op.history;
+        ring[c * op.history + at] = row[skipped + t];
+      }
+    }
+  }
+}
+
+}  // namespace fxfast::cuda

@@ -1,0 +1,369 @@
+"""Whole arrays and streams on a CUDA device.
+
+Long audio is cut into segments that are played at the same time, each after as many samples of
+what comes before as its output depends on: the same bits as in one piece. Recurrent models have no
+such bound, and play many streams side by side instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from fxfast.cuda_library import CudaLibrary, CudaMemoryError, Memory, device_index
+from fxfast.errors import BuildError, InputError
+from fxfast.native import engine
+from fxfast.native_ops import native_ops
+from fxfast.program import Program
+
+# As CudaHeader, CudaOp and CudaJob in csrc/kernels/cuda/cuda_program.h.
+_HEADER = np.dtype(
+    [
+        ("magic", "S8"),
+        ("version", "<u4"),
+        ("op_count", "<u4"),
+        ("plan_bytes", "<u8"),
+        ("block_samples", "<u4"),
+        ("team_streams", "<u4"),
+        ("threads", "<u4"),
+        ("shared_floats", "<u4"),
+        ("slot_floats", "<u4"),
+        ("slots_at", "<u4"),
+        ("shared_weights", "<u4"),
+        ("state_floats", "<u4"),
+        ("register_rows", "<i4"),
+        ("is_recurrent", "<u4"),
+        ("reach", "<u8"),
+        ("multiply_adds", "<u8"),
+        ("floats", "<u8"),
+    ]
+)
+_OP_INTS, _OP_KIND, _OP_OUT, _OP_PARAMS, _OP_STATE = 25, 0, 5, 18, 19
+_RECURRENT = 6
+_JOB = np.dtype(
+    [(name, "<i8") for name in ("input", "output", "first", "samples", "warm_up", "state")]
+)
+# Samples of one launch: enough to fill a device, and with it and the next one little memory.
+LAUNCH_SAMPLES = 1 << 25
+# A segment is so many times as long as what it plays again.
+_LEAST_REACHES = 8
+_LEAST_SEGMENT = 1024
+
+
+class Stretch(NamedTuple):
+    """Samples ``first`` to ``end`` of a row, played in one launch."""
+
+    row: int
+    first: int
+    end: int
+
+
+class CudaEngine:
+    """A program on one device; raises ``BuildError`` where there is none, ``InputError`` for an
+    unknown device and ``ModelError`` for a program that the kernels cannot play."""
+
+    def __init__(self, program: Program, device: str, library: CudaLibrary | None = None) -> None:
+        self._library = library or CudaLibrary()
+        count = self._library.device_count()
+        if count == 0:
+            raise BuildError(f"device {device}: expected a CUDA device, found none")
+        chosen = device_index(device)
+        self.device = self._library.used() if chosen is None else chosen
+        if self.device >= count:
+            raise InputError(f"device: expected one of {count} CUDA devices, got {device}")
+        self._facts = self._library.facts(self.device)
+        plan: np.ndarray = engine().cuda_plan(
+            list(program.lines),
+            native_ops(program),
+            program.output_line,
+            self._facts.shared_bytes,
+        )
+        header = plan[: _HEADER.itemsize].view(_HEADER)[0]
+        self._header = header
+        self._first_state = _first_state(plan, header)
+        shared = int(header["shared_floats"]) * 4
+        with self._on_device():
+            per_processor = self._library.prepare(
+                int(header["threads"]), int(header["register_rows"]), shared
+            )
+            self._plan = Memory(self._library, plan.size)
+            self._library.copy(self._plan.pointer, plan.ctypes.data, plan.size, 0)
+            self._library.wait(0)
+            self._slots = [_Slot(self._library) for _ in range(2)]
+        self._teams = max(1, per_processor) * self._facts.multiprocessors
+        self._launch = (int(header["threads"]), int(header["register_rows"]), shared)
+        self.reach = int(header["reach"])
+        self.is_recurrent = bool(header["is_recurrent"])
+        self.state_floats = int(header["state_floats"])
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        before = self._library.used()
+        self._library.use(self.device)
+        try:
+            yield
+        finally:
+            self._library.use(before)
+
+    def render(self, rows: np.ndarray, knobs: np.ndarray | None = None) -> np.ndarray:
+        """(R, T) float32 to the same, every row a stream that starts settled. Models with knobs
+        are not played here: ``knobs`` is None.
+
+        Raises ``InputError`` for NaN or infinity and ``CudaMemoryError`` where not even one
+        segment fits."""
+        assert knobs is None or knobs.size == 0
+        engine().require_finite(rows)
+        if self.is_recurrent:
+            stream = CudaStream(self, rows.shape[0])
+            step = max(1, LAUNCH_SAMPLES // max(1, rows.shape[0]))
+            blocks = [stream.process(rows[:, t : t + step]) for t in range(0, rows.shape[1], step)]
+            return np.concatenate(blocks, axis=1) if blocks else rows.copy()
+        samples = min(LAUNCH_SAMPLES, max(_LEAST_SEGMENT, rows.size))
+        while True:
+            try:
+                return self._render_stretches(rows, samples)
+            except CudaMemoryError:
+                for slot in self._slots:
+                    slot.drop()
+                if samples <= _LEAST_SEGMENT:
+                    raise
+                samples //= 2
+
+    def _render_stretches(self, rows: np.ndarray, launch_samples: int) -> np.ndarray:
+        out = np.empty_like(rows)
+        with self._on_device():
+            for n, stretches in enumerate(_launches(rows.shape, launch_samples)):
+                slot = self._slots[n % 2]
+                slot.collect(out)
+                self._start(slot, rows, stretches)
+            for slot in self._slots:
+                slot.collect(out)
+        return out
+
+    def _start(self, slot: _Slot, rows: np.ndarray, stretches: list[Stretch]) -> None:
+        """Copies in, plays and copies out, all on the stream of the slot; nothing waits."""
+        begins = [max(0, s.first - self.reach) for s in stretches]
+        offsets = np.cumsum([0] + [s.end - b for s, b in zip(stretches, begins, strict=True)])
+        total = int(offsets[-1])
+        slot.reserve(total)
+        staged = slot.host.array(total)
+        for stretch, begin, at in zip(stretches, begins, offsets, strict=False):
+            staged[at : at + stretch.end - begin] = rows[stretch.row, begin : stretch.end]
+        samples = sum(s.end - s.first for s in stretches)
+        segment = self._segment(samples)
+        jobs = []
+        for stretch, begin, at in zip(stretches, begins, offsets, strict=False):
+            base = int(at) - begin
+            for first in range(stretch.first, stretch.end, segment):
+                end = min(first + segment, stretch.end)
+                jobs.append((base, base, first, end - first, self.reach, -1))
+        slot.stretches = [
+            (stretch, int(at) + stretch.first - begin)
+            for stretch, begin, at in zip(stretches, begins, offsets, strict=False)
+        ]
+        library = self._library
+        library.copy(slot.input.pointer, slot.host.pointer, 4 * total, slot.stream)
+        self.play(slot, np.array(jobs, _JOB), 0)
+        library.copy(slot.host.pointer, slot.output.pointer, 4 * total, slot.stream)
+
+    def play(self, slot: _Slot, jobs: np.ndarray, states: int) -> None:
+        """Queues jobs from the slot's input to its output."""
+        self._play(slot, jobs, (slot.input.pointer, slot.output.pointer, states), slot.stream)
+
+    def _play(
+        self, slot: _Slot, jobs: np.ndarray, pointers: tuple[int, int, int], stream: int
+    ) -> None:
+        width = int(self._header["team_streams"])
+        teams = min(self._teams, -(-len(jobs) // width))
+        slot.reserve_jobs(jobs, teams * width * self.state_floats, stream)
+        source, target, states = pointers
+        self._library.play(
+            (
+                self._plan.pointer,
+                slot.jobs.pointer,
+                source,
+                target,
+                states,
+                slot.team_states.pointer,
+            ),
+            len(jobs),
+            (teams, *self._launch),
+            stream,
+        )
+
+    def render_there(self, source: int, target: int, shape: tuple[int, int], stream: int) -> None:
+        """Queues (R, T) float32 rows that are on the device, to others there, on a stream of the
+        caller's: nothing waits. Calls on several streams at once are the caller's to order."""
+        rows, samples = shape
+        if rows * samples == 0:
+            return
+        segment = samples
+        if not self.is_recurrent:
+            segment = self._segment(rows * samples)
+        jobs = [
+            (row * samples, row * samples, first, min(segment, samples - first), self.reach, -1)
+            for row in range(rows)
+            for first in range(0, samples, segment)
+        ]
+        with self._on_device():
+            self._play(self._slots[0], np.array(jobs, _JOB), (source, target, 0), stream)
+
+    def _segment(self, samples: int) -> int:
+        """How long segments are that keep every team busy and play little again."""
+        return max(-(-samples // self._teams), _LEAST_REACHES * self.reach, _LEAST_SEGMENT)
+
+    def description(self) -> dict[str, int]:
+        """How the plan uses the device, for results of benchmarks."""
+        names = ("block_samples", "team_streams", "threads", "shared_floats", "shared_weights")
+        return {"teams": self._teams, **{name: int(self._header[name]) for name in names}}
+
+    def stream(self, channels: int) -> CudaStream:
+        return CudaStream(self, channels)
+
+
+class CudaStream:
+    """Channels that go on from block to block, their states on the device."""
+
+    def __init__(self, cuda: CudaEngine, channels: int) -> None:
+        self._cuda = cuda
+        self.channels = channels
+        self._library = cuda._library
+        with cuda._on_device():
+            self._slot = _Slot(self._library)
+            self._states = Memory(self._library, 4 * channels * cuda.state_floats)
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the settled state."""
+        first = np.tile(self._cuda._first_state, self.channels)
+        self._put(first)
+        if self._cuda.reach > 0:
+            self._play(np.zeros((self.channels, 0), np.float32), self._cuda.reach)
+
+    def process(self, rows: np.ndarray, knobs: np.ndarray | None = None) -> np.ndarray:
+        """The next block (C, T). Raises ``InputError`` for NaN or infinity."""
+        assert knobs is None or knobs.size == 0
+        engine().require_finite(rows)
+        return self._play(np.ascontiguousarray(rows), 0)
+
+    def _play(self, rows: np.ndarray, warm_up: int) -> np.ndarray:
+        samples = rows.shape[1]
+        jobs = np.zeros(self.channels, _JOB)
+        jobs["input"] = jobs["output"] = np.arange(self.channels) * samples
+        jobs["samples"], jobs["warm_up"] = samples, warm_up
+        jobs["state"] = np.arange(self.channels) * self._cuda.state_floats
+        out = np.empty_like(rows)
+        slot, library = self._slot, self._library
+        with self._cuda._on_device():
+            slot.reserve(rows.size)
+            library.copy(slot.input.pointer, rows.ctypes.data, rows.nbytes, slot.stream)
+            self._cuda.play(slot, jobs, self._states.pointer)
+            library.copy(out.ctypes.data, slot.output.pointer, out.nbytes, slot.stream)
+            library.wait(slot.stream)
+        return out
+
+    def _put(self, states: np.ndarray) -> None:
+        with self._cuda._on_device():
+            self._library.copy(
+                self._states.pointer, states.ctypes.data, states.nbytes, self._slot.stream
+            )
+            self._library.wait(self._slot.stream)
+
+    def save(self) -> bytes:
+        states = np.empty(self.channels * self._cuda.state_floats, np.float32)
+        with self._cuda._on_device():
+            self._library.copy(
+                states.ctypes.data, self._states.pointer, states.nbytes, self._slot.stream
+            )
+            self._library.wait(self._slot.stream)
+        return states.tobytes()
+
+    def restore(self, state: bytes) -> None:
+        """Raises ``InputError`` for a state of another size."""
+        expected = 4 * self.channels * self._cuda.state_floats
+        if len(state) != expected:
+            raise InputError(
+                f"state: expected {expected} bytes for {self.channels} channels, got {len(state)}"
+            )
+        self._put(np.frombuffer(state, np.float32).copy())
+
+
+class _Slot:
+    """Buffers and a stream of one launch; they grow and are kept."""
+
+    def __init__(self, library: CudaLibrary) -> None:
+        self._library = library
+        self.stream = library.new_stream()
+        self.host = Memory(library, 0, pinned=True)
+        self.input = Memory(library, 0)
+        self.output = Memory(library, 0)
+        self.jobs = Memory(library, 0)
+        self.team_states = Memory(library, 0)
+        self.stretches: list[tuple[Stretch, int]] = []
+
+    def reserve(self, samples: int) -> None:
+        for memory in (self.host, self.input, self.output):
+            memory.grow(4 * samples)
+
+    def reserve_jobs(self, jobs: np.ndarray, state_floats: int, stream: int) -> None:
+        self.jobs.grow(jobs.nbytes)
+        self.team_states.grow(4 * state_floats)
+        # From pageable memory: the copy has read the jobs when it returns.
+        self._library.copy(self.jobs.pointer, jobs.ctypes.data, jobs.nbytes, stream)
+
+    def collect(self, out: np.ndarray) -> None:
+        """Waits for the launch, if there is one, and takes its samples."""
+        if not self.stretches:
+            return
+        self._library.wait(self.stream)
+        last, at = self.stretches[-1]
+        staged = self.host.array(at + last.end - last.first)
+        for stretch, at in self.stretches:
+            length = stretch.end - stretch.first
+            out[stretch.row, stretch.first : stretch.end] = staged[at : at + length]
+        self.stretches = []
+
+    def drop(self) -> None:
+        """Forgets a launch that failed half-way, and gives its memory back."""
+        self._library.wait(self.stream)
+        self.stretches = []
+        for memory in (self.host, self.input, self.output, self.jobs, self.team_states):
+            memory.release()
+
+    def __del__(self) -> None:
+        if hasattr(self, "stream"):
+            self._library.free_stream(self.stream)
+
+
+def _first_state(plan: np.ndarray, header: np.void) -> np.ndarray:
+    """The state of a stream that has heard nothing: its cells are those of the plan."""
+    count = int(header["op_count"])
+    ops = plan[_HEADER.itemsize :][: count * _OP_INTS * 4].view(np.int32).reshape(count, _OP_INTS)
+    floats = plan[_HEADER.itemsize + count * _OP_INTS * 4 :].view(np.float32)
+    state = np.zeros(int(header["state_floats"]), np.float32)
+    for op in ops[ops[:, _OP_KIND] == _RECURRENT]:
+        values = 2 * op[_OP_OUT]
+        state[op[_OP_STATE] :][:values] = floats[op[_OP_PARAMS] :][:values]
+    return state
+
+
+def _launches(shape: tuple[int, ...], launch_samples: int) -> Iterator[list[Stretch]]:
+    """All rows in stretches, as many in one launch as it may have samples."""
+    rows, samples = shape
+    batch: list[Stretch] = []
+    room = launch_samples
+    for row in range(rows):
+        first = 0
+        while first < samples:
+            end = min(samples, first + room)
+            batch.append(Stretch(row, first, end))
+            room -= end - first
+            first = end
+            if room == 0:
+                yield batch
+                batch, room = [], launch_samples
+    if batch:
+        yield batch
