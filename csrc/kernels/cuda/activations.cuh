@@ -12,35 +12,39 @@ FXFAST_DEVICE float quotient(float a, float b) {
   return multiply_add(multiply_add(-q, b, a), r, q);
 }
 
-// 2^w = scale * (u + r) / (u - r) with w = n + r, scale = 2^n and u = r / tanh(r ln2 / 2), an even
-// function.
-struct Exp2 {
-  float u, r, scale;
+// exp(x) = scale * (1 + rest), scale a power of two and rest = 2^r - 1 for r in [-1/2, 1/2].
+struct Exponential {
+  float rest, scale;
 };
 
 // exp of x * factor: `log2e` is factor / ln2 and `log2e_rest` what its rounding left. The fraction
 // is found from x itself, so that the size of the product rounds nothing away.
-FXFAST_DEVICE Exp2 exp_of(float any, float limit, float log2e, float log2e_rest) {
+FXFAST_DEVICE Exponential exp_of(float any, float limit, float log2e, float log2e_rest) {
   // Products of two exponentials stay far inside the range.
   const float x = fminf(fmaxf(any, -limit), limit), n = nearest(x * log2e);
-  Exp2 e;
-  e.r = multiply_add(x, log2e_rest, multiply_add(x, log2e, -n));
-  const float r2 = e.r * e.r;
-  e.u = multiply_add(multiply_add(r2, -0.00092114194f, 0.11552419f), r2, 2.885390082f);
-  e.scale = as_float((static_cast<std::int32_t>(n) + 127) << 23);
-  return e;
+  const float r = multiply_add(x, log2e_rest, multiply_add(x, log2e, -n));
+  // (2^r - 1) / r to 5.5e-9, Chebyshev nodes.
+  float y = 1.5303702e-5f;
+  y = multiply_add(y, r, 1.5461448e-4f);
+  y = multiply_add(y, r, 1.3333479e-3f);
+  y = multiply_add(y, r, 9.618057e-3f);
+  y = multiply_add(y, r, 5.550411e-2f);
+  y = multiply_add(y, r, 2.402265e-1f);
+  y = multiply_add(y, r, 6.931472e-1f);
+  return {y * r, as_float((static_cast<std::int32_t>(n) + 127) << 23)};
 }
 
+// (exp(2x) - 1) / (exp(2x) + 1), nothing cancels: near zero the scale is 1.
 FXFAST_DEVICE float tanh_of(float x) {
-  const Exp2 e = exp_of(x, 13.0f, 2.8853900432586670f, 3.8519259e-8f);
-  const float less = e.scale - 1.0f, more = e.scale + 1.0f;
-  return quotient(multiply_add(less, e.u, more * e.r), multiply_add(more, e.u, less * e.r));
+  const Exponential e = exp_of(x, 13.0f, 2.8853900432586670f, 3.8519259e-8f);
+  return quotient(multiply_add(e.scale, e.rest, e.scale - 1.0f),
+                  multiply_add(e.scale, e.rest, e.scale + 1.0f));
 }
 
+// 1 / (1 + exp(-x))
 FXFAST_DEVICE float sigmoid_of(float x) {
-  const Exp2 e = exp_of(x, 27.0f, 1.4426950216293335f, 1.9259630e-8f);
-  const float rising = e.scale * (e.u + e.r);
-  return quotient(rising, rising + (e.u - e.r));
+  const Exponential e = exp_of(x, 80.0f, -1.4426950216293335f, -1.9259630e-8f);
+  return quotient(1.0f, multiply_add(e.scale, e.rest, e.scale + 1.0f));
 }
 
 // `params` are those of the channel (kPrelu) or of the layer.
