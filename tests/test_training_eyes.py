@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_training_run import RATE, SMALL, StopAfter, log_of, make_pair, small_model
+from test_training_run import RATE, SMALL, StopAfter, log_of, make_pair, one_thread, small_model
 from test_training_scores import write_folder
 
 from fxfast.cli import main
@@ -22,6 +22,8 @@ from fxfast.training import progress_bar as bars
 from fxfast.training.material_checks import check_amount, check_material
 from fxfast.training.pictures import write_picture
 from fxfast.training.tensorboard_log import TensorBoardLog
+
+__all__ = ["one_thread"]
 
 
 class Terminal(io.StringIO):

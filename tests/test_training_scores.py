@@ -11,7 +11,7 @@ import pytest
 import soundfile as sf
 import torch
 from scipy.signal import stft
-from test_training_run import RATE, make_pair, small_model
+from test_training_run import RATE, make_pair, one_thread, small_model
 
 from fxfast import exchange
 from fxfast.cli import main
@@ -22,6 +22,8 @@ from fxfast.player import Player
 from fxfast.training import evaluate_model, score
 from fxfast.training.losses import dc_loss, stft_loss
 from fxfast.training.metrics import LSD_FRAME, LSD_HOP, STFT_RESOLUTIONS, compare
+
+__all__ = ["one_thread"]
 
 
 def noise(samples: int, seed: int = 0, level: float = 0.1) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_training_run import RATE, SMALL, log_of, make_pair, small_model
+from test_training_run import RATE, SMALL, log_of, make_pair, one_thread, small_model
 from test_training_scores import write_folder
 
 from fxfast.data import PARTS, Data, Split, from_pairs, load, pack
@@ -20,6 +20,8 @@ from fxfast.pairs.pair_set import Pair
 from fxfast.training import TrainConfig, judge, train
 from fxfast.training.config import learning_rate_at
 from fxfast.training.material import gather
+
+__all__ = ["one_thread"]
 
 
 @pytest.mark.parametrize("where", ["prediction", "gradient"])

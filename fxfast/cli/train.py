@@ -14,7 +14,6 @@ from fxfast.errors import InputError, OutputExistsError
 if TYPE_CHECKING:
     from fxfast.data import Data
     from fxfast.models import AudioModel
-    from fxfast.pairs.pair_set import Pair
     from fxfast.training import Observer, SanityResult, TrainConfig, TrainResult
 
 # Options that are fields of TrainConfig. None means: the default, or with --resume what
@@ -168,11 +167,12 @@ def _steps(text: str) -> tuple[int, ...]:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, or checks the set-up with ``--sanity``; the exit code."""
-    from fxfast.training import ProgressBar, check_identity, dataset_of, train
+    from fxfast.training import ProgressBar, check_identity, train
 
     _require_options(args)
     config, model = _set_up(args)
     data = _material(args, config)
+    model = _conditioned(args, config, model, data)
     with ProgressBar("sanity check" if args.sanity else "training") as bar:
         observers: list[Observer] = [bar, *_observers(args)]
         if args.sanity:
@@ -182,22 +182,42 @@ def run(args: argparse.Namespace) -> int:
     if args.sanity:
         print(json.dumps(asdict(sanity)) if args.json else _sanity_line(sanity))
         return 0 if sanity.passed else 1
-    _draw(dataset_of(config, data), args)
+    _draw(data, args)
     print(json.dumps(asdict(result)) if args.json else _summary(result))
     return 0
 
 
-def _material(args: argparse.Namespace, config: TrainConfig) -> Data | list[Pair]:
-    """The pairs, with a warning on standard error for what may spoil the result."""
+def _material(args: argparse.Namespace, config: TrainConfig) -> Data:
+    """The pairs and their split, with a warning on standard error for what may spoil the result."""
     from fxfast.training import dataset_of
     from fxfast.training.material import gather
     from fxfast.training.material_checks import check_amount, check_material
 
     material = gather(args.pairs, args.include)
+    data = dataset_of(config, material)
     if not (args.no_check or args.resume or args.sanity):
-        for warning in [*check_material(material), *check_amount(dataset_of(config, material))]:
+        for warning in [*check_material(material), *check_amount(data)]:
             print(f"fxfast: warning: {warning}", file=sys.stderr)
-    return material
+    return data
+
+
+def _conditioned(
+    args: argparse.Namespace, config: TrainConfig, model: AudioModel, data: Data
+) -> AudioModel:
+    """The model with the knobs that are turned in the data as inputs, if it can have any."""
+    from fxfast import models
+
+    if args.model is None or not data.controls:
+        return model
+    if models.takes_knobs(args.model):
+        return models.create(args.model, seed=config.seed, knobs=data.controls)
+    names = ", ".join(knob.name for knob in data.controls)
+    print(
+        f"fxfast: warning: pairs: knobs differ ({names}) and {args.model} takes none: it learns "
+        f"what they have in common (a1-standard takes them)",
+        file=sys.stderr,
+    )
+    return model
 
 
 def _draw(data: Data, args: argparse.Namespace) -> None:

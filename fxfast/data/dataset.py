@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from fxfast.data.split import PARTS, Split, cut_named
 from fxfast.errors import InputError, PairError
+from fxfast.graph import Knob
 from fxfast.pairs.pair_set import Pair
 
 # More than this is told apart by a part of it, so that large data open at once.
@@ -37,7 +39,8 @@ class Piece(NamedTuple):
     """A span as float32: ``dry`` and ``wet`` (L,) from sample ``start_sample`` of ``name``.
 
     ``heard`` is what goes through a model to be compared with ``wet``: dry itself, or all of dry
-    from the start of the file to the end of the span (start_sample + L,).
+    from the start of the file to the end of the span (start_sample + L,). ``knobs`` are where the
+    knobs stood, in their own units.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Piece(NamedTuple):
     dry: np.ndarray
     wet: np.ndarray
     heard: np.ndarray
+    knobs: Mapping[str, float] = MappingProxyType({})
 
     @property
     def stop_sample(self) -> int:
@@ -57,7 +61,8 @@ class Data:
 
     ``names``, ``rates`` (Hz), ``lengths`` (samples), ``checksums`` (files, 2) and ``knobs``
     (files, knobs) are those of all files; ``spans`` (n, 3) holds file, start and length,
-    ``parts`` the index of each span's part in PARTS.
+    ``parts`` the index of each span's part in PARTS. ``knobs`` go from 0 to 1 over ``knob_ranges``
+    (least and most, in the units of the knob), without them over 0 to 1.
     """
 
     audio: Audio
@@ -69,6 +74,20 @@ class Data:
     knob_names: tuple[str, ...]
     spans: np.ndarray
     parts: np.ndarray
+    knob_ranges: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def controls(self) -> tuple[Knob, ...]:
+        """The knobs as a conditioned model takes them; they stand in the middle of the files."""
+        return tuple(
+            Knob(name, low, high, low + (high - low) * float(np.median(self.knobs[:, index])))
+            for index, (name, (low, high)) in enumerate(self._ranges())
+        )
+
+    def _ranges(self) -> list[tuple[str, tuple[float, float]]]:
+        count = self.knobs.shape[1]
+        names = self.knob_names or tuple(f"knob {index + 1}" for index in range(count))
+        return list(zip(names, self.knob_ranges or ((0.0, 1.0),) * count, strict=True))
 
     def part(self, name: str) -> Data:
         """Only the spans of ``train``, ``validation`` or ``test``."""
@@ -133,7 +152,13 @@ class Data:
             dry, wet = self.audio.samples_of(int(file))
             heard = as_float(dry[0 if from_start else begin : end])
             span = heard[len(heard) - int(length) :]
-            yield Piece(self.names[int(file)], begin, span, as_float(wet[begin:end]), heard)
+            knobs = {
+                name: low + (high - low) * float(value)
+                for (name, (low, high)), value in zip(
+                    self._ranges(), self.knobs[int(file)], strict=True
+                )
+            }
+            yield Piece(self.names[int(file)], begin, span, as_float(wet[begin:end]), heard, knobs)
 
     def addresses(self) -> np.ndarray:
         """What the sampler takes: int64 (n, 5) of the address of dry and wet, length, file, start
@@ -209,6 +234,7 @@ def from_arrays(
     names: Sequence[str] | None = None,
     knobs: Any = None,
     knob_names: Sequence[str] = (),
+    knob_ranges: Sequence[tuple[float, float]] = (),
     split: Split | None = None,
     named: Sequence[str] = (),
 ) -> Data:
@@ -242,20 +268,41 @@ def from_arrays(
         knob_names=tuple(knob_names),
         spans=spans,
         parts=parts,
+        knob_ranges=tuple(knob_ranges),
     )
 
 
 def from_pairs(pairs: Sequence[Pair], split: Split | None = None) -> Data:
-    """A dataset of pairs in memory; those that name a part of the split belong to it."""
+    """A dataset of pairs in memory; those that name a part of the split belong to it.
+
+    Knobs that do not stand at one place in all pairs come with it. Raises ``PairError`` for none,
+    and where a pair lacks a knob that another has.
+    """
     if not pairs:
         raise PairError("pairs: expected at least one, got none")
+    names = _turned(pairs)
+    places = np.array([[pair.knobs[name] for name in names] for pair in pairs], np.float64)
+    low, high = (edge(places, axis=0) for edge in (np.min, np.max)) if names else ((), ())
     return from_arrays(
         [(pair.dry, pair.wet) for pair in pairs],
         [pair.sample_rate for pair in pairs],
         names=[pair.name for pair in pairs],
         split=split,
         named=[pair.split for pair in pairs],
+        knobs=(places - low) / np.subtract(high, low) if names else None,
+        knob_names=names,
+        knob_ranges=list(zip(map(float, low), map(float, high), strict=True)),
     )
+
+
+def _turned(pairs: Sequence[Pair]) -> list[str]:
+    """The knobs that stand at different places in different pairs."""
+    found = sorted({name for pair in pairs for name in pair.knobs})
+    for pair in pairs:
+        missing = [name for name in found if name not in pair.knobs]
+        if missing:
+            raise PairError(f"{pair.name}: expected where the knob {missing[0]} stood, got nothing")
+    return [name for name in found if len({pair.knobs[name] for pair in pairs}) > 1]
 
 
 def _sides(name: str, dry: Any, wet: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from fxfast.models.base import (
     from_graph,
     presets,
     register,
+    takes_knobs,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "from_graph",
     "presets",
     "register",
+    "takes_knobs",
 ]

@@ -16,14 +16,14 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 
 from fxfast.data import Piece
 from fxfast.errors import ModelError
-from fxfast.graph import ModelGraph
+from fxfast.graph import Knob, ModelGraph
 
 # Told the share of a fit that is done, 0 to 1, and what is being found.
 Progress = Callable[[float, str], None]
@@ -58,6 +58,12 @@ class AudioModel(torch.nn.Module, ABC):
     @abstractmethod
     def receptive_field(self) -> int:
         """Samples of input that one output sample depends on, itself included."""
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """The knobs of a conditioned model: ``forward`` then takes (B, 1 + knobs, T), each of them
+        from 0 to 1 in a channel after the audio."""
+        return ()
 
     @property
     def carries_state(self) -> bool:
@@ -160,16 +166,25 @@ def presets() -> dict[str, type[AudioModel]]:
     return dict(sorted(found.items()))
 
 
-def create(name: str, *, seed: int = 0) -> AudioModel:
-    """A new model of a preset with random weights that depend on ``seed`` alone.
+def create(name: str, *, seed: int = 0, knobs: Sequence[Knob] = ()) -> AudioModel:
+    """A new model of a preset with random weights that depend on ``seed`` alone, conditioned on
+    ``knobs`` if there are any.
 
-    Raises ``ModelError`` for an unknown name.
+    Raises ``ModelError`` for an unknown name, and for knobs that the model cannot take.
     """
     known = presets()
     if name not in known:
         raise ModelError(f"model: expected one of {', '.join(known)}, got {name!r}")
     cls = known[name]
-    return _build(cls, cls.presets[name], seed)
+    config = cls.presets[name]
+    if knobs and not takes_knobs(name):
+        raise ModelError(f"knobs: expected a model that takes some, as a1-standard, got {name}")
+    return _build(cls, replace(config, knobs=tuple(knobs)) if knobs else config, seed)
+
+
+def takes_knobs(name: str) -> bool:
+    """Whether the model of a preset can be conditioned on knobs."""
+    return hasattr(presets()[name].presets[name], "knobs")
 
 
 def describe(model: AudioModel) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fxfast.errors import InputError, ModelError
-from fxfast.graph import ModelGraph, WaveNet
+from fxfast.graph import Knob, ModelGraph, WaveNet
 from fxfast.models.base import AudioModel, register
 from fxfast.models.conv_stack import as_array, power_of_two
 from fxfast.models.wavenet_config import WaveNetConfig, config_of, wavenet_presets
@@ -24,7 +24,7 @@ _USUAL_OUTPUT_RMS = 0.25
 
 @register("wavenet")
 class WaveNetModel(AudioModel):
-    """Arrays of dilated layers: (B, 1, T) in, (B, 1, T - receptive_field + 1) out.
+    """Arrays of dilated layers: (B, 1 + knobs, T) in, (B, 1, T - receptive_field + 1) out.
 
     Presets: "a1-standard", "a1-lite", "a1-feather" and "a1-nano", two arrays of layers of
     three taps with tanh; "a2-full" and "a2-lite", one array with longer kernels and leaky
@@ -46,7 +46,7 @@ class WaveNetModel(AudioModel):
         super().__init__()
         self._receptive_field = skeleton(config).receptive_field
         self.config = config
-        self.net = Net(config, 1, NativeConv1d)
+        self.net = Net(config, 1 + len(config.knobs), NativeConv1d)
         self.register_buffer("input_gain", torch.ones(()))
         self.register_buffer("output_gain", torch.ones(()))
         self._levels_are_set = False
@@ -56,14 +56,21 @@ class WaveNetModel(AudioModel):
         return self._receptive_field
 
     def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
-        field = self.receptive_field
-        if x_bct.ndim != 3 or x_bct.shape[1] != 1 or x_bct.shape[2] < field:
+        field, channels = self.receptive_field, 1 + len(self.knobs)
+        if x_bct.ndim != 3 or x_bct.shape[1] != channels or x_bct.shape[2] < field:
             raise InputError(
-                f"x: expected shape (B, 1, T) with T of at least {field} (the receptive "
+                f"x: expected shape (B, {channels}, T) with T of at least {field} (the receptive "
                 f"field), got {tuple(x_bct.shape)}"
             )
-        y_bct: torch.Tensor = self.net(x_bct * self.input_gain) * self.output_gain
+        audio_bct = x_bct[:, :1] * self.input_gain
+        if self.knobs:
+            audio_bct = torch.cat([audio_bct, x_bct[:, 1:]], dim=1)
+        y_bct: torch.Tensor = self.net(audio_bct) * self.output_gain
         return y_bct
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        return self.config.knobs
 
     def calibrate(self, input_rms: float, output_rms: float) -> None:
         """Brings the input of the net near unit level and scales its output as wet is scaled.
@@ -82,7 +89,7 @@ class WaveNetModel(AudioModel):
         """The same function through ``torch.nn`` convolutions alone, with a copy of the weights."""
         graph = self.to_graph(sample_rate=1)
         with torch.random.fork_rng(devices=[]):
-            net = Net(net_config(graph.root), 1, nn.Conv1d)
+            net = Net(net_config(graph.root), 1 + len(self.knobs), nn.Conv1d)
         _load(net, graph)
         return net
 
@@ -90,12 +97,14 @@ class WaveNetModel(AudioModel):
         state = {name: as_array(value) for name, value in self.net.state_dict().items()}
         _scale_input(state, self.config, np.float32(self.input_gain.item()))
         config = _scale_output(state, self.config, float(self.output_gain))
-        root = net_node(config, lambda name, shape: state[name].reshape(shape))
-        return ModelGraph(root, sample_rate, metadata={"architecture": self.architecture})
+        channels = 1 + len(self.knobs)
+        root = net_node(config, lambda name, shape: state[name].reshape(shape), channels)
+        metadata = {"architecture": self.architecture}
+        return ModelGraph(root, sample_rate, metadata=metadata, knobs=self.knobs)
 
     @classmethod
     def from_graph(cls, graph: ModelGraph) -> Self:
-        config = net_config(graph.root)
+        config = replace(net_config(graph.root), knobs=graph.knobs)
         with torch.random.fork_rng(devices=[]):
             model = cls(config)
         model._levels_are_set = True
@@ -125,8 +134,9 @@ def _load(net: Net, graph: ModelGraph) -> None:
 def _scale_input(
     state: dict[str, np.ndarray], config: WaveNetConfig, gain: np.float32, prefix: str = ""
 ) -> None:
-    """Multiply the input by ``gain``, a power of two, in the weights that read it."""
-    state[f"{prefix}arrays.0.rechannel.weight"] *= gain
+    """Multiply the audio, the first channel of the input, by ``gain``, a power of two, in the
+    weights that read it."""
+    state[f"{prefix}arrays.0.rechannel.weight"][:, :1] *= gain
     if config.condition is not None:
         _scale_input(state, config.condition, gain, f"{prefix}condition.")
         return
@@ -135,9 +145,9 @@ def _scale_input(
             name = f"{prefix}arrays.{number}.layers.{index}"
             places = [film.place for film in layer.films]
             for place in places:
-                state[f"{name}.films.{place}.weight"] *= gain
+                state[f"{name}.films.{place}.weight"][:, :1] *= gain
             if "input_mixin_pre_film" not in places:
-                state[f"{name}.mixin.weight"] *= gain
+                state[f"{name}.mixin.weight"][:, :1] *= gain
                 continue
             # What this FiLM scales is the condition itself, and what it adds is not.
             film = f"{name}.films.input_mixin_pre_film"

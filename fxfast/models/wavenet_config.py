@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fxfast.graph import Knob
+
 
 @dataclass(frozen=True)
 class ActivationConfig:
@@ -115,13 +117,14 @@ class WaveNetConfig:
     """Layer arrays, the head after them, and the net that makes the condition.
 
     ``head_scale`` is a constant, not trained. Without ``condition`` the input is the
-    condition.
+    condition. ``knobs`` are channels of the input after the audio: so they reach every layer.
     """
 
     arrays: tuple[LayerArrayConfig, ...]
     head: tuple[HeadConvConfig, ...] = ()
     head_scale: float = 1.0
     condition: WaveNetConfig | None = None
+    knobs: tuple[Knob, ...] = ()
 
     @property
     def out_channels(self) -> int:
@@ -198,6 +201,7 @@ def config_of(values: Mapping[str, Any]) -> WaveNetConfig:
             "arrays": tuple(_array(array) for array in values["arrays"]),
             "head": tuple(_with_activation(HeadConvConfig, conv) for conv in values["head"]),
             "condition": None if condition is None else config_of(condition),
+            "knobs": tuple(Knob(**knob) for knob in values.get("knobs", ())),
         }
     )
 

@@ -47,7 +47,7 @@ def skeleton(config: WaveNetConfig) -> ModelGraph:
             raise ModelError(f"{name}: expected sizes of at least 1, got shape {shape}")
         return np.broadcast_to(np.float32(0.0), shape)
 
-    return ModelGraph(net_node(config, zeros), 1)
+    return ModelGraph(net_node(config, zeros, 1 + len(config.knobs)), 1, knobs=config.knobs)
 
 
 # --- config and arrays to nodes ----------------------------------------------------

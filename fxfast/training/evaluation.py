@@ -14,6 +14,7 @@ from fxfast.data import Data, Piece
 from fxfast.errors import PairError
 from fxfast.graph import ModelGraph
 from fxfast.player import Player
+from fxfast.training.held_out import render_piece
 from fxfast.training.metrics import Comparison, compare
 
 ALL = "all"
@@ -60,9 +61,12 @@ def played(graph: ModelGraph, data: Data, part: str = ALL) -> Iterator[Played]:
         raise PairError(
             f"pairs: expected {graph.sample_rate} Hz as the model has, got {chosen.sample_rate} Hz"
         )
+    missing = [knob.name for knob in graph.knobs if knob.name not in chosen.knob_names]
+    if missing:
+        raise PairError(f"pairs: expected where the knob {missing[0]} stood, got nothing")
     player = Player(graph, mode="stream")
     for piece in chosen.pieces(from_start=True):
-        yield Played(piece, player.render(piece.heard)[-len(piece.wet) :])
+        yield Played(piece, render_piece(player, piece))
 
 
 def evaluate_model(

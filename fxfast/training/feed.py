@@ -83,6 +83,11 @@ class Feed(ABC):
         return there
 
 
+def with_knobs(x_bct: torch.Tensor, knobs_bk: torch.Tensor) -> torch.Tensor:
+    """The input of a conditioned model: each knob is a channel after the audio."""
+    return torch.cat([x_bct, knobs_bk[:, :, None].expand(-1, -1, x_bct.shape[2])], dim=1)
+
+
 class BlockFeed(Feed):
     """Runs of windows as blocks: every window exactly once per epoch, new borders in every."""
 
@@ -106,7 +111,9 @@ class BlockFeed(Feed):
 
     def batches(self) -> Iterator[Batch]:
         for batch in self._timed(self.sampler):
-            x_bct, y_bct, mask_bct = self.to_device(*batch[:3])
+            x_bct, y_bct, mask_bct, *knobs = self.to_device(*batch)
+            if self.model.knobs:
+                x_bct = with_knobs(x_bct, knobs[0])
             yield Batch(x_bct, y_bct, mask_bct, lambda x=x_bct: self.model(x))  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:

@@ -51,6 +51,12 @@ def targets(pieces: Sequence[Piece], receptive_field: int) -> list[np.ndarray]:
     return [piece.wet[receptive_field - 1 :] for piece in pieces]
 
 
+def render_piece(player: Player, piece: Piece) -> np.ndarray:
+    """What a model makes of a piece (L,), with its knobs where they stood."""
+    heard = {knob.name: piece.knobs[knob.name] for knob in player.graph.knobs}
+    return player.render(piece.heard, heard or None)[-len(piece.wet) :]
+
+
 def evaluate(graph: ModelGraph, pieces: Sequence[Piece], receptive_field: int) -> float:
     """ESR of a graph over pieces, rendered by the engine, after the first samples.
 
@@ -58,6 +64,6 @@ def evaluate(graph: ModelGraph, pieces: Sequence[Piece], receptive_field: int) -
     one that hears its files from the start counts as 1.
     """
     player = Player(graph, mode="stream")
-    predictions = [player.render(piece.heard)[-len(piece.wet) :] for piece in pieces]
+    predictions = [render_piece(player, piece) for piece in pieces]
     scored = [prediction[receptive_field - 1 :] for prediction in predictions]
     return esr(scored, targets(pieces, receptive_field))

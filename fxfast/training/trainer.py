@@ -12,7 +12,7 @@ import torch
 
 from fxfast import exchange
 from fxfast.data import Data, Piece, Split, from_pairs
-from fxfast.errors import RunError
+from fxfast.errors import PairError, RunError
 from fxfast.models import AudioModel
 from fxfast.pairs.pair_set import Pair
 from fxfast.player import Player
@@ -29,6 +29,7 @@ from fxfast.training.feed import Batch, Feed, make_feed
 from fxfast.training.held_out import (
     evaluate,
     held_out,
+    render_piece,
     require_part,
     targets,
     unscored_samples,
@@ -91,6 +92,7 @@ def train(
     config = for_model(config, model.receptive_field, model.carries_state)
     data = dataset_of(config, data)
     sample_rate = data.sample_rate
+    _require_knobs(model, data)
     device = choose_device(config.device)
     field = unscored_samples(model) + 1
     levels = measure_levels(data.train, field, config.pre_emphasis)
@@ -114,6 +116,15 @@ def train(
     result = trainer.result(stopped_by)
     write_json(folder.result, asdict(result))
     return result
+
+
+def _require_knobs(model: AudioModel, data: Data) -> None:
+    wanted, found = ([knob.name for knob in each] for each in (model.knobs, data.controls))
+    if wanted and wanted != found:
+        raise PairError(
+            f"pairs: expected the knobs of the model, {', '.join(wanted)}, got "
+            f"{', '.join(found) or 'none that is turned'}"
+        )
 
 
 def dataset_of(config: TrainConfig, data: Data | Sequence[Pair]) -> Data:
@@ -349,7 +360,7 @@ class _Trainer:
         wanted = targets(test, history + 1)
         player = Player(exchange.load(self.folder.model), mode="stream")
         scores = compare(
-            [player.render(piece.heard)[-len(piece.wet) :][history:] for piece in test],
+            [render_piece(player, piece)[history:] for piece in test],
             [piece.dry[history:] for piece in test],
             wanted,
             self.sample_rate,
