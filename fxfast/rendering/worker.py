@@ -1,7 +1,8 @@
 """One process's share of a run: threads that take jobs, render them and say what became of them.
 
 Each file is one stream in one thread; the engine, the decoders and the encoders release the GIL.
-Files of a recurrent model go through it in groups. A thread that has rendered a file hands it to
+Files of a recurrent model go through it in groups; one of any other model may use cores that no
+file holds. A thread that has rendered a file hands it to
 the publisher and takes the next one.
 """
 
@@ -44,6 +45,7 @@ from fxfast.rendering.render_file import (
     render_file,
 )
 from fxfast.rendering.resume import MISSING, STALE, UNKNOWN, content_hash
+from fxfast.rendering.split import SPLIT_BLOCK_FRAMES, Cores, SplitPlayer, can_split
 
 PROBE, RENDER = "p", "r"
 Command = tuple[str, int]
@@ -97,6 +99,11 @@ class Worker:
         self._groups = [
             Group(player, work.jobs) if can_group(player) else None for player in work.players
         ]
+        self._cores = Cores(work.jobs)
+        self._players = [
+            SplitPlayer(player, self._cores) if can_split(player) else player
+            for player in work.players
+        ]
         self._threads = [
             threading.Thread(target=self._run, name=f"fxfast-render-{n}", daemon=True)
             for n in range(work.open_jobs)
@@ -114,6 +121,7 @@ class Worker:
             self._publisher.close()
         if self._root is not None:
             self._root.close()
+        self._cores.close()
 
     def _run(self) -> None:
         while (command := self._take()) is not None:
@@ -149,7 +157,9 @@ class Worker:
         model = self._work.plan.model(job)
         group = self._groups[model]
         if group is None:
-            self._hand_over(self._rendered(self._work.players[model], job, started), job)
+            with self._cores.one():
+                parcel = self._rendered(self._players[model], job, started)
+            self._hand_over(parcel, job)
             return
         with group.file() as member:
             parcel = self._rendered(member, job, started)
@@ -178,7 +188,7 @@ class Worker:
             processing=work.processing,
             subtype=work.subtype,
             overwrite=work.mode(job) != REFUSE,
-            block_frames=work.block_frames,
+            block_frames=_block_frames(work, player),
             stopped=partial(self._stopped, job, started),
             publish=files.append,
         )
@@ -229,6 +239,13 @@ class Worker:
         failed = {"code": known.code, "message": " ".join(str(known).split())}
         details = {"details": known.details} if known.details else {}
         return {"job": job, "error": {**failed, **details}, "wall": time.perf_counter() - started}
+
+
+def _block_frames(work: Work, player: StreamPlayer) -> int:
+    """What was asked for; nobody asked for the default."""
+    if isinstance(player, SplitPlayer) and work.block_frames == BLOCK_FRAMES:
+        return SPLIT_BLOCK_FRAMES
+    return work.block_frames
 
 
 def _details(done: RenderedFile) -> dict[str, Any]:

@@ -1,0 +1,259 @@
+"""Whole libraries beside the engine alone and beside decoding and encoding alone, on two cores:
+`python -m bench.bench_library` writes bench/results/DATE-library.json.
+
+The music is that of Debian's package wesnoth-1.16-music (`--music FOLDER` names any other folder of
+audio files), decoded once to 48 kHz, 16 bit, as WAV and as FLAC, in a temporary folder. In every
+round each of these goes once over the same sound, all by the wall clock:
+
+    engine    the decoded files in memory through a player of two threads, file after file
+    files     decoding and encoding alone: two threads, longest file first, the reader and the
+              writer that a library run uses, flushed and renamed
+    library   the whole run: plan, journal, decoding, rendering, encoding, flushing, renaming
+    unsynced  the same without bringing every file to the disk before it gets its name
+
+CPU seconds of the whole process are taken beside the wall: on a machine that others use, they say
+what the wall would be. "Of both" is the share of what two cores allow where engine and files cost
+what they do alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fxfast import models
+from fxfast.audio.files import BlockWriter, find_audio, open_audio, probe, read_audio, write_audio
+from fxfast.audio.resample import resample
+from fxfast.graph import ConvLayer, ConvStack, ModelGraph
+from fxfast.player import Player
+from fxfast.rendering import RunOptions, render_library
+from fxfast.report.measure import machine
+from fxfast.whole_file import whole_file
+
+RESULTS = Path(__file__).resolve().parent / "results"
+MUSIC = Path("/usr/share/games/wesnoth")
+SAMPLE_RATE, CORES, MIN_HOURS = 48_000, 2, 2.0
+FORMATS = ("wav", "flac")
+# The share of what each is measured against that a library has to reach.
+MUST_ENGINE, MUST_FILES, MUST_SAFETY = 0.90, 0.85, 0.05
+_BLOCK_FRAMES = 16384
+
+
+def graphs() -> dict[str, ModelGraph]:
+    gain = ConvStack((ConvLayer(np.full((1, 1, 1), 0.5, np.float32)),))
+    found = {
+        name: models.create(name, seed=0).to_graph(SAMPLE_RATE)
+        for name in ("a1-standard", "a1-nano")
+    }
+    return {**found, "gain": ModelGraph(gain, SAMPLE_RATE)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.bench_library", description=__doc__)
+    parser.add_argument("--music", type=Path, default=MUSIC, help="folder of audio files")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each figure (3)")
+    parser.add_argument("--hours", type=float, help="stop decoding after so much sound")
+    parser.add_argument("--work", type=Path, help="where the temporary folder is made")
+    parser.add_argument("-o", "--out", type=Path, help="result file")
+    args = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    with tempfile.TemporaryDirectory(dir=args.work) as name:
+        folder = Path(name)
+        seconds = prepare(args.music, folder, args.hours)
+        result = {
+            "date": date.today().isoformat(),
+            "machine": machine(),
+            "music": {"hours": seconds / 3600, "files": len(find_audio(folder / "wav"))},
+            "rounds": args.rounds,
+            "cases": list(measure_all(folder, seconds, args.rounds)),
+        }
+    out = args.out or RESULTS / f"{date.today().isoformat()}-library.json"
+    with whole_file(out) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+    for line in summary(result):
+        print(line)
+    return 0
+
+
+def prepare(music: Path, folder: Path, hours: float | None) -> float:
+    """The music as 48 kHz WAV and FLAC below ``folder``; returns its length in seconds."""
+    sources = find_audio(music)
+    for kind in FORMATS:
+        (folder / kind).mkdir()
+    seconds = 0.0
+    for number, source in enumerate(sources):
+        if hours is not None and seconds >= 3600 * hours:
+            break
+        x_ct, rate = read_audio(source)
+        x_ct = np.clip(resample(x_ct, rate, SAMPLE_RATE), -1.0, 1.0)
+        for kind in FORMATS:
+            write_audio(folder / kind / f"{number:03}.{kind}", x_ct, SAMPLE_RATE, "PCM_16")
+        seconds += x_ct.shape[1] / SAMPLE_RATE
+        _tell(f"decoded {number + 1} of {len(sources)} files, {seconds / 60:.0f} minutes")
+    if not seconds:
+        raise SystemExit(f"{music}: expected a folder with music, found none")
+    return seconds
+
+
+def measure_all(folder: Path, seconds: float, rounds: int) -> Iterator[dict[str, Any]]:
+    made = graphs()
+    alone: dict[tuple[str, str], list[Taken]] = {}
+    for _ in range(rounds):
+        for name, graph in made.items():
+            engine = engine_alone(Player(graph, threads=CORES), folder / "wav")
+            alone.setdefault((name, "engine"), []).append(engine)
+            for kind in FORMATS:
+                for work, taken in one_round(graph, folder / kind, folder / "out"):
+                    alone.setdefault((name, f"{kind} {work}"), []).append(taken)
+                    _tell(f"{name}, {kind}, {work}: {seconds / taken.wall:.0f}x real time")
+    for name in made:
+        for kind in FORMATS:
+            ways = {w: alone[name, f"{kind} {w}"] for w in ("files", "library", "unsynced")}
+            yield case_of(name, kind, seconds, {"engine": alone[name, "engine"], **ways})
+
+
+def one_round(graph: ModelGraph, folder: Path, out: Path) -> Iterator[tuple[str, Taken]]:
+    yield "files", files_alone(folder, out)
+    yield "library", library(graph, folder, out)
+    yield "unsynced", library(graph, folder, out, sync=False)
+
+
+class Taken:
+    """Wall and CPU seconds of one run."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = 0.0
+
+    def __enter__(self) -> Taken:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wall += time.perf_counter() - self._wall
+        self.cpu += time.process_time() - self._cpu
+
+
+def engine_alone(player: Player, folder: Path) -> Taken:
+    taken = Taken()
+    for path in find_audio(folder):
+        x_ct, _ = read_audio(path)
+        with taken:
+            player.render(x_ct)
+    return taken
+
+
+def files_alone(folder: Path, out: Path) -> Taken:
+    """Every file read and written as it is, by as many threads as there are cores."""
+    queue = sorted(find_audio(folder), key=lambda path: probe(path).frames)
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                if not queue:
+                    return
+                path = queue.pop()
+            with (
+                open_audio(path, block_frames=_BLOCK_FRAMES) as reader,
+                BlockWriter(
+                    out / path.name,
+                    reader.info.sample_rate,
+                    reader.info.channels,
+                    None,
+                    "PCM_16",
+                    overwrite=True,
+                ) as writer,
+            ):
+                for block_ct in reader:
+                    writer.write(block_ct)
+
+    out.mkdir(exist_ok=True)
+    threads = [threading.Thread(target=work) for _ in range(CORES)]
+    with Taken() as taken:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    _empty(out)
+    return taken
+
+
+def library(graph: ModelGraph, folder: Path, out: Path, sync: bool = True) -> Taken:
+    with Taken() as taken:
+        report = render_library(graph, [folder], out, options=RunOptions(jobs=CORES, sync=sync))
+    if report.failed:
+        raise RuntimeError(report.failed[0].message)
+    _empty(out)
+    return taken
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def case_of(name: str, kind: str, seconds: float, taken: dict[str, list[Taken]]) -> dict[str, Any]:
+    wall = {way: float(np.median([t.wall for t in runs])) for way, runs in taken.items()}
+    cpu = {way: float(np.median([t.cpu for t in runs])) for way, runs in taken.items()}
+
+    def shares(of: dict[str, float]) -> dict[str, float]:
+        return {
+            "of the engine": of["engine"] / of["library"],
+            "of files alone": of["files"] / of["library"],
+            "of both": (of["engine"] + of["files"]) / of["library"],
+            "cost of safety": of["library"] / of["unsynced"] - 1.0,
+        }
+
+    result: dict[str, Any] = {
+        "model": name,
+        "format": kind,
+        "realtime": {way: seconds / value for way, value in wall.items()},
+        "shares": shares(wall),
+        "shares of CPU": shares(cpu),
+        "wall seconds": {way: [t.wall for t in runs] for way, runs in taken.items()},
+        "CPU seconds": {way: [t.cpu for t in runs] for way, runs in taken.items()},
+    }
+    share, must = (
+        ("of the engine", MUST_ENGINE) if name == "a1-standard" else ("of files alone", MUST_FILES)
+    )
+    result["must"] = {share: must, "cost of safety": MUST_SAFETY}
+    result["holds"] = {
+        share: result["shares"][share] >= must,
+        "cost of safety": result["shares"]["cost of safety"] <= MUST_SAFETY,
+    }
+    return result
+
+
+def summary(result: dict[str, Any]) -> Iterator[str]:
+    hours = result["music"]["hours"]
+    yield f"{hours:.2f} hours of music in {result['music']['files']} files"
+    if hours < MIN_HOURS:
+        yield f"too little to be a figure: at least {MIN_HOURS:g} hours are asked for"
+    for case in result["cases"]:
+        speeds = ", ".join(f"{way} {x:.0f}x" for way, x in case["realtime"].items())
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in case["shares"].items())
+        cpu = ", ".join(f"{name} {share:.1%}" for name, share in case["shares of CPU"].items())
+        yield f"{case['model']}, {case['format']}: {speeds}"
+        yield f"    {shares}"
+        yield f"    by CPU: {cpu}"
+        yield f"    holds: {case['holds']}"
+
+
+def _tell(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
