@@ -52,19 +52,20 @@ def _is_dead(pid: int, entry: os.DirEntry[str] | os.DirEntry[bytes]) -> bool:
         pass  # it runs, as somebody else
     except OSError:
         return False
-    started = _start_time(pid)
-    return started is not None and started > written + 1.0
+    state, started = _look_at(pid)
+    # A process that nobody has asked for its end yet has a number, but writes no more.
+    return state in ("Z", "X") or (started is not None and started > written + 1.0)
 
 
-def _start_time(pid: int) -> float | None:
-    """When a process started, in seconds since 1970; None where Linux's /proc does not say."""
+def _look_at(pid: int) -> tuple[str, float | None]:
+    """The state of a process and when it started, in seconds since 1970; from Linux's /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        # The name in field 2 may hold spaces and brackets; field 22 is the start.
+        fields = stat.rpartition(")")[2].split()
         boot = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(), re.MULTILINE)
         if boot is None:
-            return None
-        # Field 22 of the line; the name in field 2 may hold spaces and brackets.
-        ticks = int(stat.rpartition(")")[2].split()[19])
-        return int(boot[1]) + ticks / os.sysconf("SC_CLK_TCK")
+            return fields[0], None
+        return fields[0], int(boot[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
-        return None
+        return "", None

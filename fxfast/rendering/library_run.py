@@ -7,12 +7,10 @@ import time
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fxfast.audio.paths import printable
 from fxfast.rendering.file_table import LINK, NOT_FILE, OUTSIDE, REGULAR
-from fxfast.rendering.leftovers import remove_leftovers
 from fxfast.rendering.outcomes import (
     DONE,
     FAILED,
@@ -219,5 +217,4 @@ class LibraryRun:
     def _give_up(self) -> None:
         if not self._gave_up:
             self._gave_up = True
-            jobs = self._executor.kill()
-            remove_leftovers({Path(self._plan.output(job)).parent for job in jobs})
+            self._executor.kill()

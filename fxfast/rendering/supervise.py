@@ -25,14 +25,17 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fxfast.audio.paths import printable
 from fxfast.errors import RunError, WorkerCrashError
+from fxfast.rendering.leftovers import remove_leftovers
 from fxfast.rendering.worker import PROBE, Command, Work, Worker, timeout_error
 
 TICK_S = 0.1
 _MAX_TRIES = 2
+_MAX_DEATHS = 3  # of a worker that has not even taken a file
 _PROBES_AHEAD = 64
 _KILL_AFTER_S = 1.0  # after the time limit of a file: the worker should have noticed itself
 _PR_SET_PDEATHSIG = 1
@@ -60,6 +63,7 @@ class Supervisor:
         self._tries: dict[int, int] = {}
         self._waiting: Iterator[Command] = iter(())
         self._draining = False
+        self._deaths = 0  # of workers, since the last result
 
     @property
     def worker_pid(self) -> int:
@@ -86,13 +90,11 @@ class Supervisor:
         self._waiting = iter(())
         self._suspects.clear()
 
-    def kill(self) -> list[int]:
-        """End the worker at once; returns the jobs that were in hand."""
-        jobs = list(self._in_hand)
-        self._in_hand.clear()
+    def kill(self) -> None:
+        """End the worker at once."""
         self.drain()
         self._end_worker(signal.SIGKILL)
-        return jobs
+        self._in_hand.clear()
 
     def close(self) -> None:
         """Let the worker end; every file must have been waited for."""
@@ -142,6 +144,7 @@ class Supervisor:
                 if item is not None:
                     item.state, item.taken_s = event["state"], 0.0
             elif self._in_hand.pop(event["job"], None) is not None:
+                self._deaths = 0
                 yield event
 
     def _read_events(self, timeout_s: float) -> bool:
@@ -159,14 +162,20 @@ class Supervisor:
         how = self._end_worker(signal.SIGKILL)
         in_hand, self._in_hand = list(self._in_hand.values()), {}
         at_work = [item.command for item in in_hand if item.state == "work"]
+        self._deaths += not at_work
+        if self._deaths >= _MAX_DEATHS:
+            raise RunError(
+                f"worker process: expected it to work, it ended {self._deaths} times before it "
+                f"took a file ({_death(how)})"
+            )
         self._again(item.command for item in in_hand if item.state != "work")
-        for command in at_work or [item.command for item in in_hand]:
+        for command in at_work:
             job = command[1]
             # Among many the dead worker says little of each; alone, it says all.
             self._tries[job] = self._tries.get(job, 0) + 1
             if self._tries[job] >= _MAX_TRIES and len(at_work) == 1:
                 yield _failed(job, WorkerCrashError(self._crash_text(job, how), signal=how))
-            elif command in at_work:
+            else:
                 self._suspects.append(command)
         if self._draining:
             self.drain()
@@ -224,9 +233,19 @@ class Supervisor:
         os.close(event_write)
 
     def _end_worker(self, number: int) -> int:
-        """Kill the worker and wait a little for its end; returns the signal or status it had."""
+        """Kill the worker, wait a little, and remove what it left of the files in hand.
+
+        Returns the signal or status it had.
+        """
         if not self._pid:
             return 0
+        jobs = list(self._in_hand)
+        status = self._reap(number)
+        outputs = (Path(self._work.plan.output(job)) for job in jobs)
+        remove_leftovers({output.parent for output in outputs})
+        return status
+
+    def _reap(self, number: int) -> int:
         pid, self._pid = self._pid, 0
         for fd in (self._commands, self._events):
             if fd >= 0:
@@ -315,7 +334,6 @@ class InProcess:
         self._events: deque[dict[str, Any]] = deque()
         self._changed = threading.Condition()
         self._waiting: Iterator[Command] = iter(())
-        self._in_hand: set[int] = set()
         self._taking = threading.Lock()
         self._worker: Worker | None = None
 
@@ -339,28 +357,23 @@ class InProcess:
         with self._taking:
             self._waiting = iter(())
 
-    def kill(self) -> list[int]:
+    def kill(self) -> None:
         """Stop the files in hand at their next block; waits for them."""
         self.drain()
         if self._worker is not None:
             self._worker.stop.set()
             self._worker.join()
-        return list(self._in_hand)
 
     def close(self) -> None:
         self.kill()
 
     def _take(self) -> Command | None:
         with self._taking:
-            command = next(self._waiting, None)
-            if command is not None:
-                self._in_hand.add(command[1])
-            return command
+            return next(self._waiting, None)
 
     def _emit(self, event: dict[str, Any]) -> None:
         if "job" in event:
             with self._changed:
-                self._in_hand.discard(event["job"])
                 self._events.append(event)
                 self._changed.notify()
 

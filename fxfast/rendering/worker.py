@@ -117,11 +117,13 @@ class Worker:
         """Wait for the threads, and for the files that they handed over."""
         for thread in self._threads:
             thread.join()
-        if self._publisher is not None:
-            self._publisher.close()
-        if self._root is not None:
-            self._root.close()
-        self._cores.close()
+        with self._open_lock:
+            if self._publisher is not None:
+                self._publisher.close()
+            if self._root is not None:
+                self._root.close()
+            self._publisher = self._root = None
+            self._cores.close()
 
     def _run(self) -> None:
         while (command := self._take()) is not None:
