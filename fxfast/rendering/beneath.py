@@ -12,6 +12,7 @@ import errno
 import functools
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -55,6 +56,12 @@ def below_root(row: bytes, root: AnyPath) -> bytes:
     return os.path.normpath(row)
 
 
+def close_fd(fd: int) -> None:
+    """Close a descriptor; what a close of a folder or of synced data reports changes nothing."""
+    with suppress(OSError):
+        os.close(fd)
+
+
 class Root:
     """An open folder below which paths are looked up; a context manager."""
 
@@ -75,7 +82,7 @@ class Root:
 
     def close(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
+            close_fd(self._fd)
             self._fd = -1
 
     def stat(self, below: bytes) -> os.stat_result:
@@ -84,7 +91,7 @@ class Root:
         try:
             return os.fstat(fd)
         finally:
-            os.close(fd)
+            close_fd(fd)
 
     def folder(self, below: bytes, *, make: bool = False) -> int:
         """A descriptor of a folder, made with the folders on the way to it if ``make``."""
@@ -100,7 +107,7 @@ class Root:
         except FileExistsError:
             pass  # another thread was quicker
         finally:
-            os.close(parent)
+            close_fd(parent)
         return self._open(below, flags)
 
     def _open(self, below: bytes, flags: int) -> int:
@@ -137,7 +144,7 @@ class Root:
                     ) from error
                 raise
             finally:
-                os.close(fd)
+                close_fd(fd)
             fd = inner
         return fd
 
@@ -162,8 +169,8 @@ def _has_openat2() -> bool:
     try:
         fd = _openat2(folder, b".", _O_PATH)
     finally:
-        os.close(folder)
+        close_fd(folder)
     if fd < 0:
         return False
-    os.close(fd)
+    close_fd(fd)
     return True

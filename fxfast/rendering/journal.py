@@ -24,6 +24,7 @@ from typing import Any
 
 from fxfast.audio.paths import AnyPath, printable, reason
 from fxfast.errors import LockedError, OutputFolderError
+from fxfast.rendering.beneath import close_fd
 
 JOURNAL_NAME = ".fxfast-journal.jsonl"
 VERSION = 1
@@ -107,7 +108,12 @@ class Journal:
         """
         self.path = Path(out_dir) / JOURNAL_NAME
         self._fd = self._opened()
-        self._ends_with_newline = self._is_whole()
+        self._ends_with_newline = False
+        try:
+            size = os.fstat(self._fd).st_size
+            self._ends_with_newline = not size or os.pread(self._fd, 1, size - 1) == b"\n"
+        except OSError:
+            pass  # a newline too many does no harm
 
     def _opened(self) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -126,9 +132,9 @@ class Journal:
             except FileNotFoundError:
                 pass
             except BaseException:
-                os.close(fd)
+                close_fd(fd)
                 raise
-            os.close(fd)
+            close_fd(fd)
 
     def _lock(self, fd: int) -> None:
         try:
@@ -143,7 +149,13 @@ class Journal:
                 raise
 
     def entries(self) -> Entries:
-        return read_entries(self._fd)
+        """All believed lines; ``OutputFolderError`` where it cannot be read."""
+        try:
+            return read_entries(self._fd)
+        except OSError as error:
+            raise OutputFolderError(
+                f"{printable(self.path)}: the journal cannot be read: {reason(error)}"
+            ) from error
 
     def append(self, lines: bytes, *, sync: bool = True) -> None:
         """Add whole lines in one write and bring them to the disk; ``OSError`` if that fails."""
@@ -163,12 +175,8 @@ class Journal:
 
     def close(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
+            close_fd(self._fd)
             self._fd = -1
-
-    def _is_whole(self) -> bool:
-        size = os.fstat(self._fd).st_size
-        return size == 0 or os.pread(self._fd, 1, size - 1) == b"\n"
 
 
 def read_entries(fd: int) -> Entries:
@@ -192,7 +200,7 @@ def read_journal(out_dir: AnyPath) -> Entries:
     except OSError:
         return Entries()
     finally:
-        os.close(fd)
+        close_fd(fd)
 
 
 def _lines(fd: int) -> Iterator[bytes]:

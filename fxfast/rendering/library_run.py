@@ -11,6 +11,7 @@ from typing import Any
 
 from fxfast.audio.paths import printable
 from fxfast.rendering.file_table import LINK, NOT_FILE, OUTSIDE, REGULAR
+from fxfast.rendering.in_process import InProcess
 from fxfast.rendering.outcomes import (
     DONE,
     FAILED,
@@ -22,7 +23,7 @@ from fxfast.rendering.outcomes import (
     Outcomes,
 )
 from fxfast.rendering.resume import FOREIGN, UP_TO_DATE
-from fxfast.rendering.supervise import InProcess, Supervisor
+from fxfast.rendering.supervise import Supervisor
 from fxfast.rendering.worker import PROBE, RENDER, Work
 
 _FULL_DISK_ERRORS = 3

@@ -23,7 +23,7 @@ from typing import Any
 from fxfast.audio.paths import printable, reason
 from fxfast.audio.publishing import Unpublished
 from fxfast.errors import FxfastError, OutputExistsError, SpaceError, WriteError
-from fxfast.rendering.beneath import Root
+from fxfast.rendering.beneath import Root, close_fd
 from fxfast.rendering.journal import Journal, encode_line
 
 REFUSE, REPLACE, COMPARE = range(3)  # what to do where the output is there already
@@ -57,17 +57,29 @@ def is_full(error: OSError) -> bool:
 class Publisher:
     """Takes complete files and gives them their names, in threads of its own."""
 
-    def __init__(self, root: Root, journal: Journal | None, *, sync: bool = True) -> None:
-        self._root, self._journal, self._sync = root, journal, sync
+    def __init__(
+        self,
+        root: Callable[[], Root],
+        journal: Journal,
+        broken: Callable[[BaseException], None],
+        *,
+        sync: bool = True,
+    ) -> None:
+        """``root`` opens the output's folder; ``broken`` hears what ended a thread."""
+        self._root, self._journal, self._broken, self._sync = root, journal, broken, sync
         self._waiting: queue.Queue[Parcel | None] = queue.Queue(_WAITING)
         self._ready: list[Parcel] = []
         self._changed = threading.Condition()
         self._closed = False
         self._syncing = [
-            threading.Thread(target=self._sync_files, name=f"fxfast-sync-{n}")
+            threading.Thread(
+                target=self._guarded, args=(self._sync_files,), name=f"fxfast-sync-{n}"
+            )
             for n in range(_SYNC_THREADS)
         ]
-        self._naming = threading.Thread(target=self._name_files, name="fxfast-name")
+        self._naming = threading.Thread(
+            target=self._guarded, args=(self._name_files,), name="fxfast-name"
+        )
         for thread in (*self._syncing, self._naming):
             thread.daemon = True
             thread.start()
@@ -86,6 +98,12 @@ class Publisher:
             self._closed = True
             self._changed.notify()
         self._naming.join()
+
+    def _guarded(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:
+            self._broken(error)
 
     def _sync_files(self) -> None:
         while (parcel := self._waiting.get()) is not None:
@@ -114,7 +132,7 @@ class Publisher:
     def _name_batch(self, batch: list[Parcel]) -> None:
         batch = [parcel for parcel in batch if self._attempt(self._look, parcel)]
         try:
-            if self._journal is not None and batch:
+            if batch:
                 lines = b"".join(_line(parcel) for parcel in batch)
                 self._journal.append(lines, sync=self._sync)
         except Exception as error:
@@ -142,7 +160,7 @@ class Publisher:
 
     def _look(self, parcel: Parcel) -> None:
         """Open the folder, beneath the root whatever happened meanwhile; compare if asked."""
-        parcel.folder = self._root.folder(os.path.dirname(parcel.below))
+        parcel.folder = self._root().folder(os.path.dirname(parcel.below))
         name = os.path.basename(parcel.below)
         if parcel.mode == COMPARE:
             found = _same_contents(parcel.file.fd, name, parcel.folder)
@@ -212,7 +230,7 @@ def _same_contents(fd: int, name: bytes, folder: int) -> os.stat_result | None:
                 return None
         return found
     finally:
-        os.close(other)
+        close_fd(other)
 
 
 def _sync_folder(folder: int) -> Exception | None:
@@ -227,8 +245,7 @@ def _sync_folder(folder: int) -> Exception | None:
 def _close(parcel: Parcel) -> None:
     parcel.file.close()
     if parcel.folder >= 0:
-        with suppress(OSError):
-            os.close(parcel.folder)
+        close_fd(parcel.folder)
         parcel.folder = -1
 
 

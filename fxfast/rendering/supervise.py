@@ -36,6 +36,8 @@ from fxfast.rendering.worker import PROBE, Command, Work, Worker, timeout_error
 TICK_S = 0.1
 _MAX_TRIES = 2
 _MAX_DEATHS = 3  # of a worker that has not even taken a file
+# Python waits for ever for a thread that dies of memory as it starts.
+_START_S = 5.0
 _PROBES_AHEAD = 64
 _KILL_AFTER_S = 1.0  # after the time limit of a file: the worker should have noticed itself
 _PR_SET_PDEATHSIG = 1
@@ -64,6 +66,7 @@ class Supervisor:
         self._waiting: Iterator[Command] = iter(())
         self._draining = False
         self._deaths = 0  # of workers, since the last result
+        self._silent_s = 0.0  # how long the worker has had commands and not taken one
 
     @property
     def worker_pid(self) -> int:
@@ -130,7 +133,7 @@ class Supervisor:
         return max(_PROBES_AHEAD if probing else 0, self._work.open_jobs + 1)
 
     def _results(self) -> Iterator[dict[str, Any]]:
-        if self._pid and not self._read_events(TICK_S):
+        if self._pid and not (self._read_events(TICK_S) and self._silent_s < _START_S):
             yield from self._bury()
             return
         yield from self._said()
@@ -163,6 +166,7 @@ class Supervisor:
         in_hand, self._in_hand = list(self._in_hand.values()), {}
         at_work = [item.command for item in in_hand if item.state == "work"]
         self._deaths += not at_work
+        self._silent_s = 0.0
         if self._deaths >= _MAX_DEATHS:
             raise RunError(
                 f"worker process: expected it to work, it ended {self._deaths} times before it "
@@ -189,6 +193,8 @@ class Supervisor:
         return f"{name}: ended the worker process {_MAX_TRIES} times ({_death(how)}), given up"
 
     def _overdue(self, passed_s: float) -> Iterator[dict[str, Any]]:
+        takes = all(item.state == "waits" for item in self._in_hand.values())
+        self._silent_s = self._silent_s + passed_s if takes and self._in_hand else 0.0
         limit = self._work.timeout_s
         late = []
         for job, item in self._in_hand.items():
@@ -312,7 +318,10 @@ def _run_worker(work: Work, commands: int, events: int, parent: int) -> None:
             while data:
                 data = data[os.write(events, data) :]
 
-    worker = Worker(work, take, emit)
+    def broken(error: BaseException) -> None:
+        os._exit(1)
+
+    worker = Worker(work, take, emit, broken)
     worker.start()
     worker.join()
 
@@ -322,62 +331,3 @@ def _die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
-
-
-class InProcess:
-    """The same in threads of this process: no crash is survived, nothing is forked."""
-
-    worker_pid = 0
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._events: deque[dict[str, Any]] = deque()
-        self._changed = threading.Condition()
-        self._waiting: Iterator[Command] = iter(())
-        self._taking = threading.Lock()
-        self._worker: Worker | None = None
-
-    def run(self, commands: Iterable[Command]) -> Iterator[dict[str, Any] | None]:
-        self._waiting = iter(commands)
-        self._worker = worker = Worker(self._work, self._take, self._emit)
-        worker.start()
-        ended = threading.Thread(target=self._join, args=(worker,), daemon=True)
-        ended.start()
-        while ended.is_alive() or self._events:
-            with self._changed:
-                if not self._events:
-                    self._changed.wait(TICK_S)
-                found = list(self._events)
-                self._events.clear()
-            yield from found
-            yield None
-        self._worker = None
-
-    def drain(self) -> None:
-        with self._taking:
-            self._waiting = iter(())
-
-    def kill(self) -> None:
-        """Stop the files in hand at their next block; waits for them."""
-        self.drain()
-        if self._worker is not None:
-            self._worker.stop.set()
-            self._worker.join()
-
-    def close(self) -> None:
-        self.kill()
-
-    def _take(self) -> Command | None:
-        with self._taking:
-            return next(self._waiting, None)
-
-    def _emit(self, event: dict[str, Any]) -> None:
-        if "job" in event:
-            with self._changed:
-                self._events.append(event)
-                self._changed.notify()
-
-    def _join(self, worker: Worker) -> None:
-        worker.join()
-        with self._changed:
-            self._changed.notify()

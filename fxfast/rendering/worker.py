@@ -30,7 +30,7 @@ from fxfast.errors import (
     SpaceError,
     WriteError,
 )
-from fxfast.rendering.beneath import Root
+from fxfast.rendering.beneath import Root, close_fd
 from fxfast.rendering.group import Group, GroupPlayer
 from fxfast.rendering.journal import Journal
 from fxfast.rendering.plan import Plan
@@ -87,15 +87,23 @@ class Worker:
 
     ``emit`` gets ``{"state": "work", "of": job}``, where a file is handed to the publisher
     ``{"state": "publish", "of": job}``, and at the end ``{"job": job, ...}`` with an ``error`` or
-    the figures of the file; any thread calls it.
+    the figures of the file; any thread calls it. ``broken`` gets what ended a thread that should
+    have gone on: the files it had in hand will never be heard of again.
     """
 
-    def __init__(self, work: Work, take: Callable[[], Command | None], emit: Emit) -> None:
-        self._work, self._take, self._emit = work, take, emit
+    def __init__(
+        self,
+        work: Work,
+        take: Callable[[], Command | None],
+        emit: Emit,
+        broken: Callable[[BaseException], None],
+    ) -> None:
+        self._work, self._take, self._emit, self._broken = work, take, emit, broken
         self.stop = threading.Event()
         self._root: Root | None = None
         self._publisher: Publisher | None = None
         self._open_lock = threading.Lock()
+        self._join_lock = threading.Lock()
         self._groups = [
             Group(player, work.jobs) if can_group(player) else None for player in work.players
         ]
@@ -105,11 +113,16 @@ class Worker:
             for player in work.players
         ]
         self._threads = [
-            threading.Thread(target=self._run, name=f"fxfast-render-{n}", daemon=True)
+            threading.Thread(target=self._guarded_run, name=f"fxfast-render-{n}", daemon=True)
             for n in range(work.open_jobs)
         ]
 
     def start(self) -> None:
+        # Every thread starts before the first file: one that cannot start shows here.
+        if self._work.journal is not None:
+            self._publisher = Publisher(
+                self._open_root, self._work.journal, self._broken, sync=self._work.sync
+            )
         for thread in self._threads:
             thread.start()
 
@@ -117,13 +130,19 @@ class Worker:
         """Wait for the threads, and for the files that they handed over."""
         for thread in self._threads:
             thread.join()
-        with self._open_lock:
+        with self._join_lock:
             if self._publisher is not None:
                 self._publisher.close()
             if self._root is not None:
                 self._root.close()
             self._publisher = self._root = None
             self._cores.close()
+
+    def _guarded_run(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:
+            self._broken(error)
 
     def _run(self) -> None:
         while (command := self._take()) is not None:
@@ -147,13 +166,11 @@ class Worker:
         check_output_format(info, plan.output(job), work.subtype, work.processing)
         return info
 
-    def _publish(self) -> tuple[Root, Publisher]:
+    def _open_root(self) -> Root:
         with self._open_lock:
             if self._root is None:
                 self._root = Root(self._work.plan.out_dir)
-            if self._publisher is None:
-                self._publisher = Publisher(self._root, self._work.journal, sync=self._work.sync)
-            return self._root, self._publisher
+            return self._root
 
     def _render(self, job: int, started: float) -> None:
         model = self._work.plan.model(job)
@@ -168,16 +185,16 @@ class Worker:
         self._hand_over(parcel, job)
 
     def _hand_over(self, parcel: Parcel, job: int) -> None:
+        assert self._publisher is not None, "files are rendered only with a journal"
         self._emit({"state": "publish", "of": job})
-        self._publish()[1].put(parcel)
+        self._publisher.put(parcel)
 
     def _rendered(self, player: StreamPlayer, job: int, started: float) -> Parcel:
         """Render a job to a complete hidden file."""
         work, plan = self._work, self._work.plan
-        root, _ = self._publish()
         below = plan.below(job)
         in_path = plan.input(job)
-        self._make_folder(root, below)
+        self._make_folder(below)
         before = _look(in_path)
         identity: list[Any] = [before.st_size, before.st_mtime_ns]
         if work.by_hash:
@@ -221,10 +238,10 @@ class Worker:
 
         return Parcel(below, file, work.mode(job), line, published)
 
-    def _make_folder(self, root: Root, below: bytes) -> None:
+    def _make_folder(self, below: bytes) -> None:
         folder = os.path.dirname(below)
         try:
-            os.close(root.folder(folder, make=True))
+            close_fd(self._open_root().folder(folder, make=True))
         except OSError as error:
             shown = printable(os.path.join(self._work.plan.out_dir, os.fsdecode(folder)))
             kind = SpaceError if is_full(error) else WriteError
