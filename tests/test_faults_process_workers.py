@@ -34,6 +34,7 @@ from fxfast import exchange
 from fxfast.cli import main
 from fxfast.errors import InputError, LockedError
 from fxfast.rendering import RunOptions, render_library
+from fxfast.rendering.journal import Journal
 from fxfast.rendering.plan import plan_library
 from fxfast.rendering.supervise import Supervisor
 from fxfast.rendering.worker import RENDER, Work
@@ -258,7 +259,7 @@ def test_fault_case_36_a_killed_worker_is_noticed_at_once(
     plan = plan_library([folder], out)
     player = TrickyPlayer({})
     player.seconds_per_block = 0.3
-    work = Work(plan, (player,), ("run",), np.zeros(3, np.uint8), None, jobs=1, open_jobs=1)
+    work = Work(plan, (player,), ("run",), np.zeros(3, np.uint8), Journal(out), 1, 1)
     supervisor = Supervisor(work)
     killed_at = None
     results = []

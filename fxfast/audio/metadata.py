@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from fxfast.audio.aiff_metadata import wave_chunks_of_aiff
@@ -119,7 +120,8 @@ def read_metadata(path: AnyPath) -> Metadata:
             return _of_coded(fd, printable(path), state.st_size, header)
         return Metadata(header.sample_rate)
     finally:
-        os.close(fd)
+        with suppress(OSError):  # what was read is read
+            os.close(fd)
 
 
 def _of_wave(fd: int, header: Header) -> Metadata:

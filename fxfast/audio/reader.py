@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -123,7 +124,8 @@ def open_regular(path: AnyPath) -> tuple[int, os.stat_result]:
     state = os.fstat(fd)
     if stat.S_ISREG(state.st_mode) and state.st_size > 0:
         return fd, state
-    os.close(fd)
+    with suppress(OSError):  # what was read is read
+        os.close(fd)
     if stat.S_ISREG(state.st_mode):
         raise EmptyFileError(f"{printable(path)}: expected an audio file, got an empty file")
     kind = "a folder" if stat.S_ISDIR(state.st_mode) else "a pipe or a device"
@@ -331,7 +333,8 @@ class AudioReader:
         if isinstance(self._source, CodedSource):
             self._source.close()
         if self._fd >= 0:
-            os.close(self._fd)
+            with suppress(OSError):  # what was read is read
+                os.close(self._fd)
         self._source, self._fd = None, -1
 
     def __enter__(self) -> AudioReader:
