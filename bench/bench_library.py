@@ -3,7 +3,7 @@
 
 The music is that of Debian's package wesnoth-1.16-music (`--music FOLDER` names any other folder of
 audio files), decoded once to 48 kHz, 16 bit, as WAV and as FLAC, in a temporary folder. In every
-round each of these goes once over the same sound, all by the wall clock:
+round each of these goes over the same sound, all by the wall clock:
 
     engine    the decoded files in memory through a player of two threads, file after file
     files     decoding and encoding alone: two threads, longest file first, the reader and the
@@ -45,6 +45,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 MUSIC = Path("/usr/share/games/wesnoth")
 SAMPLE_RATE, CORES, MIN_HOURS = 48_000, 2, 2.0
 FORMATS = ("wav", "flac")
+CHEAPEST = "gain"
 # The share of what each is measured against that a library has to reach.
 MUST_ENGINE, MUST_FILES, MUST_SAFETY = 0.90, 0.85, 0.05
 _BLOCK_FRAMES = 16384
@@ -56,7 +57,7 @@ def graphs() -> dict[str, ModelGraph]:
         name: models.create(name, seed=0).to_graph(SAMPLE_RATE)
         for name in ("a1-standard", "a1-nano")
     }
-    return {**found, "gain": ModelGraph(gain, SAMPLE_RATE)}
+    return {**found, CHEAPEST: ModelGraph(gain, SAMPLE_RATE)}
 
 
 def main() -> int:
@@ -107,26 +108,31 @@ def prepare(music: Path, folder: Path, hours: float | None) -> float:
 
 
 def measure_all(folder: Path, seconds: float, rounds: int) -> Iterator[dict[str, Any]]:
-    made = graphs()
-    alone: dict[tuple[str, str], list[Taken]] = {}
+    made, out = graphs(), folder / "out"
+    runs: dict[tuple[str, str, str], list[Taken]] = {}
+
+    def keep(name: str, kind: str, way: str, taken: Taken) -> None:
+        runs.setdefault((name, kind, way), []).append(taken)
+        _tell(f"{name} {kind} {way}: {seconds / taken.wall:.0f}x real time")
+
     for _ in range(rounds):
+        for kind in FORMATS:
+            keep("", kind, "files", files_alone(folder / kind, out))
         for name, graph in made.items():
-            engine = engine_alone(Player(graph, threads=CORES), folder / "wav")
-            alone.setdefault((name, "engine"), []).append(engine)
+            keep(name, "", "engine", engine_alone(Player(graph, threads=CORES), folder / "wav"))
             for kind in FORMATS:
-                for work, taken in one_round(graph, folder / kind, folder / "out"):
-                    alone.setdefault((name, f"{kind} {work}"), []).append(taken)
-                    _tell(f"{name}, {kind}, {work}: {seconds / taken.wall:.0f}x real time")
+                keep(name, kind, "library", library(graph, folder / kind, out))
+        # Safety costs the same whatever the model, and most beside the cheapest.
+        for kind in FORMATS:
+            unsynced = library(made[CHEAPEST], folder / kind, out, sync=False)
+            keep(CHEAPEST, kind, "unsynced", unsynced)
     for name in made:
         for kind in FORMATS:
-            ways = {w: alone[name, f"{kind} {w}"] for w in ("files", "library", "unsynced")}
-            yield case_of(name, kind, seconds, {"engine": alone[name, "engine"], **ways})
-
-
-def one_round(graph: ModelGraph, folder: Path, out: Path) -> Iterator[tuple[str, Taken]]:
-    yield "files", files_alone(folder, out)
-    yield "library", library(graph, folder, out)
-    yield "unsynced", library(graph, folder, out, sync=False)
+            ways = {"files": runs["", kind, "files"], "engine": runs[name, "", "engine"]}
+            ways["library"] = runs[name, kind, "library"]
+            if name == CHEAPEST:
+                ways["unsynced"] = runs[name, kind, "unsynced"]
+            yield case_of(name, kind, seconds, ways)
 
 
 class Taken:
@@ -208,12 +214,14 @@ def case_of(name: str, kind: str, seconds: float, taken: dict[str, list[Taken]])
     cpu = {way: float(np.median([t.cpu for t in runs])) for way, runs in taken.items()}
 
     def shares(of: dict[str, float]) -> dict[str, float]:
-        return {
+        found = {
             "of the engine": of["engine"] / of["library"],
             "of files alone": of["files"] / of["library"],
             "of both": (of["engine"] + of["files"]) / of["library"],
-            "cost of safety": of["library"] / of["unsynced"] - 1.0,
         }
+        if "unsynced" in of:
+            found["cost of safety"] = of["library"] / of["unsynced"] - 1.0
+        return found
 
     result: dict[str, Any] = {
         "model": name,
@@ -227,11 +235,11 @@ def case_of(name: str, kind: str, seconds: float, taken: dict[str, list[Taken]])
     share, must = (
         ("of the engine", MUST_ENGINE) if name == "a1-standard" else ("of files alone", MUST_FILES)
     )
-    result["must"] = {share: must, "cost of safety": MUST_SAFETY}
-    result["holds"] = {
-        share: result["shares"][share] >= must,
-        "cost of safety": result["shares"]["cost of safety"] <= MUST_SAFETY,
-    }
+    result["must"] = {share: must}
+    result["holds"] = {share: result["shares"][share] >= must}
+    if name == CHEAPEST:
+        result["must"]["cost of safety"] = MUST_SAFETY
+        result["holds"]["cost of safety"] = result["shares"]["cost of safety"] <= MUST_SAFETY
     return result
 
 

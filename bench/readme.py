@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.library_table import library_table
 from bench.sampler_table import sampler_table
 from bench.zoo_table import zoo_table
 from fxfast.report.musts import MUST_HEADER, must_rows
@@ -42,9 +43,10 @@ def filled(text: str) -> str:
         ("models", "cpu", all_models),
         ("musts", "cpu", all_musts),
         ("sampler", "sampler", sampler_table),
+        ("library", "library", library_table),
         ("zoo", "zoo", zoo_table),
     ):
-        if kind == "zoo" and not sorted(RESULTS.glob("zoo_*.json")):
+        if kind in ("zoo", "library") and not found_of(kind):
             continue
         path = newest(kind)
         body = f"{make(json.loads(path.read_text()))}\n\nFrom `bench/results/{path.name}`.\n"
@@ -59,10 +61,14 @@ def _between(body: str, markers: re.Match[str]) -> str:
     return markers[1] + body + markers[2]
 
 
+def found_of(name: str) -> list[Path]:
+    return sorted(RESULTS.glob("zoo_*.json" if name == "zoo" else f"*-{name}.json"))
+
+
 def newest(name: str) -> Path:
     """The newest result file of a kind; files are named DATE-kind.json, those of the zoo
     zoo_DATE.json."""
-    found = sorted(RESULTS.glob("zoo_*.json" if name == "zoo" else f"*-{name}.json"))
+    found = found_of(name)
     if not found:
         raise RuntimeError(f"bench/results: expected a *-{name}.json, got none")
     return found[-1]

@@ -1,0 +1,56 @@
+"""The README's table of whole libraries from a result of `python -m bench.bench_library`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fxfast.report.table import markdown
+
+_HEADER = (
+    "model, format",
+    "library",
+    "engine alone",
+    "files alone",
+    "of the engine",
+    "of files alone",
+    "of what two cores allow",
+)
+
+
+def library_table(result: dict[str, Any]) -> str:
+    """Speeds, shares, which of the goals hold, and where they cannot."""
+    rows = []
+    for case in result["cases"]:
+        speeds, shares = case["realtime"], case["shares"]
+        rows.append(
+            [
+                f"{case['model']}, {case['format'].upper()}",
+                *(f"{speeds[way]:,.0f}x" for way in ("library", "engine", "files")),
+                *(f"{shares[name]:.0%}" for name in ("of the engine", "of files alone", "of both")),
+            ]
+        )
+    music = result["music"]
+    text = (
+        f"{music['hours']:.2g} hours of stereo music in {music['files']} files of 48 kHz and "
+        "16 bit, times real time by the wall clock on two cores, everything in one run. Engine "
+        "alone: the decoded files in memory, two threads. Files alone: decoded and encoded as they "
+        "are, with the same reader and writer, two threads. What two cores allow: engine and files "
+        "cost in a library what they cost alone, so this is the share that the library itself "
+        "leaves."
+    )
+    return f"{markdown(_HEADER, rows)}\n\n{text}\n\n{_goals(result)}"
+
+
+def _goals(result: dict[str, Any]) -> str:
+    told = []
+    for case in result["cases"]:
+        for name, must in case["must"].items():
+            share, holds = case["shares"][name], case["holds"][name]
+            goal = "at most" if name == "cost of safety" else "at least"
+            told.append(
+                f"{case['model']}, {case['format'].upper()}, {name} {goal} {must:.0%}: "
+                f"{'holds' if holds else 'does not hold'} ({share:.0%})"
+            )
+    machine = result["machine"]
+    where = f"Machine: {machine['processor']}, {machine['cores']} cores."
+    return "Goals: " + "; ".join(told) + ".\n\n" + where
