@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,8 +174,10 @@ def run(args: argparse.Namespace) -> int:
     config, model = _set_up(args)
     data = _material(args, config)
     model = _conditioned(args, config, model, data)
-    with ProgressBar("sanity check" if args.sanity else "training") as bar:
+    with ProgressBar("sanity check" if args.sanity else "training") as bar, ExitStack() as stack:
         observers: list[Observer] = [bar, *_observers(args)]
+        for observer in observers:
+            stack.callback(observer.close)
         if args.sanity:
             sanity = check_identity(config, data, model, observers=observers)
         else:

@@ -62,6 +62,9 @@ class Observer:
     def on_epoch(self, record: EpochRecord) -> None:
         """After each epoch, when its checkpoint is on disk."""
 
+    def close(self) -> None:
+        """When whoever made the observer is done with the run."""
+
 
 class StepInspector(Observer):
     """Prints shapes, target and prediction at given steps."""
