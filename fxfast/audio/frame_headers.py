@@ -83,7 +83,7 @@ def _aiff_header(
     chunks: tuple[Chunk, ...],
 ) -> Header:
     # The body starts with an offset and a block size of four bytes each.
-    skip = struct.unpack(">I", window.at(sound.body_offset, 4).rjust(4, b"\0"))[0]
+    skip, align_bytes = struct.unpack(">II", window.at(sound.body_offset, 8).ljust(8, b"\0"))
     start = sound.body_offset + 8 + skip
     present_bytes = max(0, window.size - start)
     claimed_bytes = max(0, sound.size_bytes - 8 - skip)
@@ -101,6 +101,12 @@ def _aiff_header(
     if promised is not None and promised > present:
         problem = truncated(window.name, promised, present)
     elif promised is not None:
+        if not align_bytes and claimed_bytes // frame_bytes != promised:
+            problem = damaged(
+                window.name,
+                f"its COMM chunk promises {promised} frames, its SSND chunk "
+                f"{claimed_bytes // frame_bytes}",
+            )
         present = promised
     return Header(
         *("AIFF", subtype, rate, channels, coding, start, promised, present, bits),

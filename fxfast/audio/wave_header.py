@@ -160,7 +160,7 @@ def _no_data(window: ByteWindow, chunks: list[Chunk], claimed_bytes: int) -> Aud
     if chunks and chunks[-1].body_offset + chunks[-1].size_bytes > window.size:
         last = chunks[-1]
         return TruncatedError(
-            f"{window.name}: truncated: its chunk {last.name.decode('ascii')!r} promises "
+            f"{window.name}: truncated: its chunk {last.name!r} promises "
             f"{last.size_bytes} bytes, {max(0, window.size - last.body_offset)} are there",
             promised=last.size_bytes,
             present=max(0, window.size - last.body_offset),
