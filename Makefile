@@ -4,11 +4,13 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 ENV := .venv/.installed
 BUILT := .venv/.built
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= audio nam native journal manifest
 NATIVE_TESTS := build/native-tests
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
 CPP := $(shell find csrc tests/native examples -name '*.cpp' -o -name '*.h')
 
-.PHONY: build demo test test-native test-python bench zoo readme gpu gpu-packages check format clean
+.PHONY: build demo test test-native test-python fuzz bench zoo readme gpu gpu-packages check format clean
 
 build: $(BUILT)
 
@@ -36,6 +38,12 @@ test-native: $(ENV)
 
 test-python: build
 	$(BIN)/pytest -n 2 --durations=10
+
+# Coverage-guided where atheris installs, else by mutations; what breaks a reader is in build/fuzz.
+fuzz: build
+	$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0 || echo "without atheris"
+	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I {} \
+	  $(BIN)/python -m tests.fuzz {} --seconds $(FUZZ_SECONDS)
 
 readme: build
 	$(BIN)/python -m bench.readme

@@ -21,7 +21,7 @@ from fxfast.audio.headers import (
     truncated,
     walk_chunks,
 )
-from fxfast.errors import FormatError, TruncatedError
+from fxfast.errors import AudioFileError, FormatError, TruncatedError
 
 _AIFF_CODINGS = {
     b"NONE": ("int", True),
@@ -97,7 +97,7 @@ def _aiff_header(
     elif claimed_bytes > present_bytes and frames == 0:
         promised = claimed_bytes // frame_bytes
     present = min(claimed_bytes, present_bytes) // frame_bytes
-    problem = None
+    problem: AudioFileError | None = None
     if promised is not None and promised > present:
         problem = truncated(window.name, promised, present)
     elif promised is not None:
