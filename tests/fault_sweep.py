@@ -133,7 +133,7 @@ class Sweep:
                 violations.append(where + how)
         else:
             fired = bool(result["fired"])
-            end = self._check(result, violations, where)
+            end = self._check(fault, result, violations, where)
         self._check_outputs(violations, where, normal_end=result is not None)
         # Without the fault the same command ends the work.
         if n % 7 == 1:
@@ -163,7 +163,9 @@ class Sweep:
         finally:
             os._exit(0)
 
-    def _check(self, result: dict[str, Any], violations: list[str], where: str) -> str:
+    def _check(
+        self, fault: Fault, result: dict[str, Any], violations: list[str], where: str
+    ) -> str:
         if "unforeseen" in result:
             violations.append(f"{where}{result['unforeseen']}")
             return "unforeseen"
@@ -180,7 +182,8 @@ class Sweep:
             if status not in ("rendered", "failed"):
                 violations.append(f"{where}C3: {name} is {status}")
         codes = sorted({code for _, _, code in lines if code})
-        if "E_INTERNAL" in codes:
+        # Libraries tell a refused memory in words of their own.
+        if "E_INTERNAL" in codes and not fault.isolate:
             violations.append(f"{where}E_INTERNAL")
         return "ok" if not codes else " ".join(codes)
 
@@ -234,7 +237,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("kinds", nargs="*", default=list(FAULTS))
     parser.add_argument("--step", type=int, default=1)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     sweep = Sweep(args.folder)
     bad = 0
     for name in args.kinds:

@@ -203,6 +203,14 @@ def read_journal(out_dir: AnyPath) -> Entries:
         close_fd(fd)
 
 
+def journal_size(out_dir: AnyPath) -> int:
+    """Bytes of the journal of a folder; 0 where there is none."""
+    try:
+        return os.stat(Path(out_dir) / JOURNAL_NAME, follow_symlinks=False).st_size
+    except OSError:
+        return 0
+
+
 def _lines(fd: int) -> Iterator[bytes]:
     """The lines with their newlines; of garbage without any, no more than a piece is kept."""
     rest = b""

@@ -87,9 +87,9 @@ class OutputNames:
         return os.path.normpath(placed.lstrip(b"/"))
 
 
-def folded(output: bytes) -> bytes | str:
+def folded(output: bytes) -> bytes:
     """What outputs that differ by case or normal form only have in common."""
     if output.isascii():
         return output.lower()
     text = unicodedata.normalize("NFC", os.fsdecode(output)).casefold()
-    return unicodedata.normalize("NFC", text)
+    return os.fsencode(unicodedata.normalize("NFC", text))

@@ -180,7 +180,7 @@ def _refuse_shared_outputs(plan: Plan) -> None:
 
 def _pairs_that_collide(plan: Plan, jobs: list[int]) -> list[tuple[int, int]]:
     first_of: dict[bytes, int] = {}
-    first_alike: dict[bytes | str, int] = {}
+    first_alike: dict[bytes, int] = {}
     pairs = []
     for job in jobs:
         output = plan.below(job)

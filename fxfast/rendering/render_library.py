@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fxfast.errors import InputError, OutputFolderError
 from fxfast.graph import ModelGraph
 from fxfast.rendering.budget import budget
 from fxfast.rendering.group import GROUP_FILES
-from fxfast.rendering.journal import Journal, encode_line, read_journal
+from fxfast.rendering.journal import Journal, encode_line, journal_size, read_journal
 from fxfast.rendering.library_run import LibraryRun, Watcher
 from fxfast.rendering.output_format import check_choice
 from fxfast.rendering.output_names import OutputNames
@@ -117,11 +118,16 @@ def render_library(
     grouped = any(can_group(player) for player in players)
     fits = budget(options.jobs, options.memory_mib, GROUP_FILES if grouped else 1)
     plan = _plan(inputs, out_dir, listed, list_root, names, tuple(models), options.follow)
+    size = journal_size(plan.out_dir)
+    present = find_present(plan)
+    refuse_outputs_that_are_inputs(plan, present)
     journal = None if dry_run else _open_journal(plan.out_dir)
     try:
         entries = read_journal(out_dir) if journal is None else journal.entries()
-        present = find_present(plan, clean=not dry_run)
-        refuse_outputs_that_are_inputs(plan, present)
+        if journal is not None:
+            if journal_size(plan.out_dir) != size:
+                present = find_present(plan)  # another run has worked here meanwhile
+            _remove(present.leftovers)
         runs = [line["run"] for line in lines]
         todo = what_to_do(plan, entries, present, runs, by_hash=options.by_hash)
         work = Work(
@@ -198,6 +204,12 @@ def _open_journal(out_dir: Path) -> Journal:
     if not os.access(out_dir, os.W_OK | os.X_OK):
         raise OutputFolderError(f"{printable(out_dir)}: expected a folder that can be written to")
     return Journal(out_dir)
+
+
+def _remove(paths: Sequence[bytes]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            os.unlink(path)
 
 
 def _begin(journal: Journal, lines: Sequence[dict[str, object]], sync: bool) -> None:

@@ -35,6 +35,7 @@ class Present:
         self.mtime_ns = array("q")
         self.inode = array("Q")
         self.device = array("Q")
+        self.leftovers: list[bytes] = []  # unfinished files of dead runs
 
     def add(self, key: int, found: os.stat_result) -> None:
         self.key.append(key)
@@ -44,8 +45,8 @@ class Present:
         self.device.append(found.st_dev)
 
 
-def find_present(plan: Plan, *, clean: bool = False) -> Present:
-    """What is in the folders of the outputs; ``clean`` removes unfinished files of dead runs."""
+def find_present(plan: Plan) -> Present:
+    """What is in the folders of the outputs."""
     present = Present()
     out_dir = os.fsencode(plan.out_dir)
     for folder in sorted(plan.out_folders):
@@ -54,21 +55,14 @@ def find_present(plan: Plan, *, clean: bool = False) -> Present:
                 for entry in entries:
                     name = entry.name
                     if name.startswith(b"."):
-                        if clean and is_leftover(entry):
-                            _remove(entry.path)
+                        if is_leftover(entry):
+                            present.leftovers.append(entry.path)
                         continue
                     below = folder + b"/" + name if folder else name
                     present.add(hash(below), entry.stat(follow_symlinks=False))
         except OSError:
             continue  # not there yet, or not ours to see: the render of a file will say so
     return present
-
-
-def _remove(path: bytes) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        return
 
 
 def refuse_outputs_that_are_inputs(plan: Plan, present: Present) -> None:

@@ -25,6 +25,7 @@ from fxfast.errors import (
     ChangedError,
     FxfastError,
     OutOfMemoryError,
+    ReadError,
     RenderTimeoutError,
     RunError,
     SpaceError,
@@ -288,8 +289,9 @@ def as_known(error: BaseException, in_path: str) -> FxfastError:
         return OutOfMemoryError(f"{name}: not enough memory: {reason(error)}")
     if isinstance(error, OSError) and is_full(error):
         return SpaceError(f"{name}: {reason(error)}")
-    unforeseen = UnforeseenError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
-    return unforeseen
+    if isinstance(error, OSError):
+        return ReadError(f"{name}: {reason(error)}")  # writing names its own
+    return UnforeseenError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 class UnforeseenError(RunError):
