@@ -11,7 +11,7 @@ from fxfast.errors import InputError
 # What a file in work may take beside the model: buffers of the decoder, the encoder, the stream.
 FILE_MIB = 8.0
 _FILES_PER_JOB = 4  # its input, its output, a spool, a pipe
-_FILES_OF_THE_RUN = 24  # the journal, what waits to be published, the standard ones, libraries
+_FILES_OF_THE_RUN = 24  # the journal, pipes, what waits to be published with its folder
 
 
 @dataclass(frozen=True)
@@ -59,5 +59,11 @@ def resident_mib() -> float:
 
 
 def _open_files_limit() -> int:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 20 if resource.RLIM_INFINITY in (soft, hard) else soft
+    """Descriptors that this process may still open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return 1 << 20
+    try:
+        return soft - len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return soft

@@ -28,7 +28,7 @@ from fxfast.rendering.journal import Journal, encode_line
 
 REFUSE, REPLACE, COMPARE = range(3)  # what to do where the output is there already
 _SYNC_THREADS = 4
-_WAITING = 8  # files, each with an open descriptor
+_WAITING = 8  # files on their way, each with an open descriptor and one of its folder
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -67,7 +67,8 @@ class Publisher:
     ) -> None:
         """``root`` opens the output's folder; ``broken`` hears what ended a thread."""
         self._root, self._journal, self._broken, self._sync = root, journal, broken, sync
-        self._waiting: queue.Queue[Parcel | None] = queue.Queue(_WAITING)
+        self._waiting: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_WAITING)
         self._ready: list[Parcel] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -86,6 +87,14 @@ class Publisher:
 
     def put(self, parcel: Parcel) -> None:
         """Hand over a file; waits while many others do."""
+        self._room.acquire()
+        done = parcel.done
+
+        def end(error: Exception | None) -> None:
+            self._room.release()
+            done(error)
+
+        parcel.done = end
         self._waiting.put(parcel)
 
     def close(self) -> None:
