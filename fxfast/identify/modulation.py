@@ -47,11 +47,24 @@ class ModulationFinding:
 def find_modulation(pieces: Sequence[Piece], rate: float) -> ModulationFinding:
     """Looks at the longest piece, for a phase is not carried from one to the next."""
     piece = max(pieces, key=lambda p: len(p.x))
-    rest = piece.y - best_gain([piece]) * piece.x
-    longest = round(MAX_DELAY_SECONDS * rate)
-    if len(piece.x) < 4 * longest:
+    if len(piece.x) < 4 * round(MAX_DELAY_SECONDS * rate):
         return ModulationFinding(1.0, 0.0, 0.0, 0.0, 0.0)
-    starts, correlations = _correlations(piece.x, rest, rate)
+    swing = find_swing(piece.x, piece.y - best_gain([piece]) * piece.x, rate)
+    return ModulationFinding(
+        esr=_esr_with_copy(piece, swing, rate),
+        rate_hz=swing.rate_hz,
+        centre_ms=swing.centre,
+        depth_ms=swing.depth,
+        share=swing.share,
+    )
+
+
+def find_swing(x: np.ndarray, rest: np.ndarray, rate: float) -> Sine:
+    """The sine, in milliseconds over seconds, of the delay of the copy of x that is in ``rest``.
+
+    Both (T,), of four times the longest delay or more.
+    """
+    starts, correlations = _correlations(x, rest, rate)
     seconds = (starts + round(_FRAME_SECONDS * rate) // 2) / rate
     best = None
     for sign in (1.0, -1.0):
@@ -60,14 +73,7 @@ def find_modulation(pieces: Sequence[Piece], rate: float) -> ModulationFinding:
             values = sign * correlations[np.arange(len(path)), path]
             best = (score, path, np.square(np.maximum(values, 0.0)))
     assert best is not None
-    swing = fit_sine(seconds, best[1] * (1000.0 / rate), best[2])
-    return ModulationFinding(
-        esr=_esr_with_copy(piece, swing, rate),
-        rate_hz=swing.rate_hz,
-        centre_ms=swing.centre,
-        depth_ms=swing.depth,
-        share=swing.share,
-    )
+    return fit_sine(seconds, best[1] * (1000.0 / rate), best[2])
 
 
 def _correlations(x: np.ndarray, rest: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
