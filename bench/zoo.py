@@ -39,7 +39,7 @@ PARTS = (44.0, 6.0, 10.0)  # seconds of training, validation and test
 MODELS: Mapping[str, Sequence[str]] = {
     "linear": ("linear-10s", "linear-2s"),
     "feedback-delay": ("delay", "linear-10s", "linear-2s"),
-    "modulated-delay": ("modulated-delay", "tcn-16"),
+    "modulated-delay": ("chorus", "tcn-16"),
     "gate": ("gate", "lstm-16"),
     "compressor": ("compressor", "lstm-16"),
     "modulated-gain": ("lstm-16",),

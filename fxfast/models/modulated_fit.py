@@ -155,8 +155,8 @@ def _with_another(chorus: Chorus, piece: Piece, sample_rate: int) -> Chorus:
         return chorus
     # Slowed down, a delay moves by few samples from one look to the next.
     slower = max(1, round(sample_rate / _SEARCH_RATE))
-    sine = find_swing(*(resample_poly(side, 1, slower) for side in (dry, rest[some])),
-                      sample_rate / slower)  # fmt: skip
+    looked, left = (resample_poly(side, 1, slower) for side in (dry, rest[some]))
+    sine = find_swing(looked, left, sample_rate / slower)
     times = first / sample_rate + np.array([0.0, 0.25 / sine.rate_hz])
     per_ms = sample_rate / 1000.0
     # The sine of the piece, as sine and cosine at time 0 of the file.
