@@ -18,7 +18,6 @@ from array import array
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.signal import sosfilt
 
 from fxfast.errors import InputError
 
@@ -89,6 +88,8 @@ class LoudnessMeter:
 
     def add(self, x_ct: np.ndarray) -> None:
         """The next block, of any length."""
+        from scipy.signal import sosfilt  # a second to import, and for loudness alone
+
         if x_ct.shape[1] == 0:
             return
         weighted_ct, self._memory = sosfilt(
