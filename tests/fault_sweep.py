@@ -30,6 +30,8 @@ from library_faults import hashes, render, three_files, visible
 from fxfast.errors import FxfastError
 
 WALL_S = 10.0
+# A worker without memory for a thread says nothing: it is waited for three times, 5 s each.
+MEMORY_WALL_S = 40.0
 TOP_N = 200_000
 
 
@@ -124,7 +126,8 @@ class Sweep:
         if pid == 0:
             self._child(fault, n, write)
         os.close(write)
-        result, how = _result(read, pid)
+        wall_s = MEMORY_WALL_S if fault.isolate else WALL_S
+        result, how = _result(read, pid, wall_s)
         where = f"n={n}: "
         fired = True
         if result is None:
@@ -208,9 +211,9 @@ class Sweep:
             violations.append(f"{where}the next run does not end the work")
 
 
-def _result(read: int, pid: int) -> tuple[dict[str, Any] | None, str]:
+def _result(read: int, pid: int, wall_s: float) -> tuple[dict[str, Any] | None, str]:
     """What the child says, or None and how it ended."""
-    deadline = time.monotonic() + WALL_S
+    deadline = time.monotonic() + wall_s
     data = b""
     os.set_blocking(read, False)
     hung = False
