@@ -58,11 +58,17 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "zoo", help="runs and pairs")
     parser.add_argument("--seconds", type=float, default=600.0, help="at most, per preset (600)")
     parser.add_argument("--model", help="a model for all, instead of the one that is found")
+    parser.add_argument("--note", default="", help="a sentence about this run, for the table")
     parser.add_argument("--out", type=Path, default=RESULTS / f"zoo_{date.today()}.json")
     args = parser.parse_args()
     presets = args.presets or found_presets(args.zoo)
-    result = previous(args.out) or {"date": date.today().isoformat(), "machine": machine(),
-                                    "seconds_limit": args.seconds, "presets": {}}  # fmt: skip
+    result = previous(args.out) or {
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "seconds_limit": args.seconds,
+        "note": args.note,
+        "presets": {},
+    }
     for number, preset in enumerate(presets):
         if preset in result["presets"]:
             continue
