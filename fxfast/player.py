@@ -209,6 +209,7 @@ class Stream:
             if player.cuda is None
             else player.cuda.stream(channels)
         )
+        self._process = self._stream.process
 
     @property
     def native(self) -> Any:
@@ -226,23 +227,26 @@ class Stream:
         array (T) whose last value stays. Raises ``InputError`` for another shape or dtype,
         for NaN or infinity, and after a last block; the stream is then unchanged.
         """
+        if not knobs and type(block) is np.ndarray:
+            plain: Audio | None = self._process(block)
+            if plain is not None:
+                return plain
         array = _as_float_array(block)
-        one_row = array.ndim == 1 and self.channels == 1
-        if not one_row and (array.ndim != 2 or array.shape[0] != self.channels):
+        values = None
+        if knobs:
+            samples = array.shape[-1] if array.ndim else 0
+            values = self._player._knob_rows(knobs, self._standing, samples)
+        y: np.ndarray | None = self._process(array, values)
+        if y is None:
             raise InputError(
                 f"audio: expected shape ({self.channels}, T)"
                 f"{' or (T)' if self.channels == 1 else ''} in a stream, got {_shape_text(array)}"
             )
-        rows = array.reshape(self.channels, -1)
-        values = None
-        if knobs:
-            values = self._player._knob_rows(knobs, self._standing, rows.shape[1])
-        output = self._stream.process(rows, values).reshape(array.shape)
-        if knobs and rows.shape[1]:
+        if knobs and y.size:
             last = {name: float(np.ravel(value)[-1]) for name, value in knobs.items()}
             self._standing = _knob_values(self._player.graph, self._standing, last)
-        y: Audio = _as_kind_of(block, output)
-        return y
+        found: Audio = _as_kind_of(block, y)
+        return found
 
     def flush(self) -> np.ndarray:
         """What is still inside: nothing, shape (C, 0), for the engine has no latency."""

@@ -29,18 +29,21 @@ namespace py = pybind11;
 namespace fxfast {
 namespace {
 
+void require_finite(const Floats& x) {
+  const std::ptrdiff_t bad = first_non_finite(x.data(), static_cast<std::size_t>(x.size()));
+  if (bad < 0) return;
+  const std::ptrdiff_t samples = x.shape(x.ndim() - 1);
+  throw InputError("audio: expected finite samples, got NaN or infinity in row " +
+                   std::to_string(bad / samples) + " at sample " + std::to_string(bad % samples));
+}
+
 void require_rows(const Floats& x, py::ssize_t rows) {
   if (x.ndim() != 2 || (rows >= 0 && x.shape(0) != rows)) {
     throw InputError("audio: expected a (" + (rows < 0 ? "rows" : std::to_string(rows)) +
                      ", samples) array, got " + std::to_string(x.ndim()) + " dimensions of " +
                      std::to_string(x.size()) + " values");
   }
-  const std::ptrdiff_t bad = first_non_finite(x.data(), static_cast<std::size_t>(x.size()));
-  if (bad >= 0) {
-    throw InputError("audio: expected finite samples, got NaN or infinity in row " +
-                     std::to_string(bad / x.shape(1)) + " at sample " +
-                     std::to_string(bad % x.shape(1)));
-  }
+  require_finite(x);
 }
 
 // Knobs of one value each, (knobs), or of one for each of `samples`, (knobs, samples).
@@ -175,28 +178,27 @@ class Stream {
     held_ = start_;
   }
 
+  // The next block, of shape (channels, T), or (T) for one channel; the output has that shape.
+  // None, and nothing is changed, for any other shape, type or layout: the caller says which.
   // Without `knobs` they stay where they were.
-  Floats process(const Floats& x, const std::optional<Floats>& knobs) {
-    require_rows(x, channels_);
-    const KnobRows rows = knobs ? rows_of(knobs, knob_count(), x.shape(1)) : held();
-    Floats y({x.shape(0), x.shape(1)});
-    const float* in = x.data();
-    float* out = y.mutable_data();
-    const auto samples = static_cast<std::size_t>(x.shape(1));
+  py::object process(const py::array& any, const std::optional<Floats>& knobs) {
+    const bool is_row = any.ndim() == 1 && channels_ == 1;
+    if (!(is_row || (any.ndim() == 2 && any.shape(0) == channels_)) || !Floats::check_(any)) {
+      return py::none();
+    }
+    const auto x = py::reinterpret_borrow<Floats>(any);
+    require_finite(x);
+    const py::ssize_t length = x.shape(x.ndim() - 1);
+    const KnobRows rows = knobs ? rows_of(knobs, knob_count(), length) : held();
+    const auto samples = static_cast<std::size_t>(length);
     for (int c = 0; c < channels_; ++c) check_block(engine_->plan(), state(c), samples);
-    std::vector<BatchStream> batch;
-    for (int c = 0; c < channels_; ++c, in += samples, out += samples) {
-      batch.push_back({state(c), in, out, rows});
-    }
-    {
-      py::gil_scoped_release release;
-      run_block_batch(engine_->plan(), engine_->kernels(), batch.data(), batch.size(), samples);
-    }
+    Floats y(py::array::ShapeContainer(x.shape(), x.shape() + x.ndim()));
+    run(x.data(), y.mutable_data(), rows, samples);
     if (knobs && samples > 0) {
       const std::size_t last = rows.stride == 0 ? 0 : samples - 1;
       held_ = first_of({rows.values + last, rows.stride}, knob_count(), 1);
     }
-    return y;
+    return std::move(y);
   }
 
   // The next block of each of several streams of one engine, of any lengths. Nothing is changed
@@ -257,6 +259,19 @@ class Stream {
   std::size_t state_bytes() const { return engine_->plan().state_bytes(); }
   std::size_t knob_count() const { return engine_->plan().knobs(); }
   KnobRows held() const { return {held_.empty() ? nullptr : held_.data(), 0}; }
+  void run(const float* in, float* out, const KnobRows& rows, std::size_t samples) {
+    const py::gil_scoped_release release;
+    if (channels_ == 1) {
+      const BatchStream stream = {state(0), in, out, rows};
+      return run_block_batch(engine_->plan(), engine_->kernels(), &stream, 1, samples);
+    }
+    std::vector<BatchStream> batch;
+    for (int c = 0; c < channels_; ++c, in += samples, out += samples) {
+      batch.push_back({state(c), in, out, rows});
+    }
+    run_block_batch(engine_->plan(), engine_->kernels(), batch.data(), batch.size(), samples);
+  }
+
   std::byte* state(int c) { return states_.data() + static_cast<std::size_t>(c) * state_bytes(); }
 
   std::shared_ptr<Engine> engine_;
@@ -339,8 +354,7 @@ PYBIND11_MODULE(_native, module) {
   py::class_<Stream>(module, "Stream")
       .def(py::init<std::shared_ptr<Engine>, int, const std::optional<Floats>&>(),
            py::arg("engine"), py::arg("channels"), py::arg("knobs").noconvert() = py::none())
-      .def("process", &Stream::process, py::arg("x").noconvert(),
-           py::arg("knobs").noconvert() = py::none())
+      .def("process", &Stream::process, py::arg("x"), py::arg("knobs").noconvert() = py::none())
       .def_static("process_together", &Stream::process_together, py::arg("streams"),
                   py::arg("blocks").noconvert())
       .def("reset", &Stream::reset)
