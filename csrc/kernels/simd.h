@@ -72,6 +72,12 @@ static FXFAST_INLINE Exp2Parts exp2_parts(Vec w, const Exp2Numbers& k) {
   return {(Vec)scale_bits, (r2 * k.third + k.second) * r2 + k.first, r};
 }
 
+#ifdef __AVX512DQ__
+#include "kernels/tanh_table.inl"
+struct TanhNumbers {};
+static FXFAST_INLINE TanhNumbers tanh_numbers() { return {}; }
+static FXFAST_INLINE Vec tanh_with(Vec x, const TanhNumbers&) { return tanh_of(x); }
+#else
 struct TanhNumbers {
   Exp2Numbers exp2;
   Vec scale, low, high, one;
@@ -91,6 +97,7 @@ static FXFAST_INLINE Vec tanh_with(Vec x, const TanhNumbers& k) {
   return over / ((over - e.v * 2.0f) + e.u * 2.0f);
 }
 static FXFAST_INLINE Vec tanh_of(Vec x) { return tanh_with(x, tanh_numbers()); }
+#endif
 
 // sigmoid(x) = E / (E + 1), E = exp(x).
 static FXFAST_INLINE Vec sigmoid_of(Vec x) {
