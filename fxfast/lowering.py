@@ -5,7 +5,7 @@ Groups are written out as dense weights, and what nobody reads is left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from fxfast.graph import (
     WaveNet,
     WaveNetLayer,
 )
+from fxfast.merging import merged
 from fxfast.program import (
     MIN_FILTER_TAPS,
     NO_ACTIVATION,
@@ -49,45 +50,12 @@ from fxfast.program import (
 def lower(graph: ModelGraph, *, merge: bool = False) -> Program:
     """The program that computes ``graph``.
 
-    With ``merge``, convolutions in a row become one where that is less work; their weights are
-    products, rounded to float32.
+    With ``merge``, what :mod:`fxfast.merging` saves is left out.
     """
     builder = _Builder([1 + len(graph.knobs)])
     output = _lower_node(builder, graph.root, 0)
-    ops = needed(_merged(builder.ops) if merge else builder.ops, output)
+    ops = needed(merged(builder.lines, builder.ops, output) if merge else builder.ops, output)
     return with_scratch(builder.lines, ops, output)
-
-
-def _merged(ops: list[Op]) -> list[Op]:
-    """Convolutions that read what a 1x1 of fewer channels wrote read those channels instead.
-
-    The rechannel of a net's only input makes the first layer 16 times as wide as it need be.
-    """
-    writers = {op.output: op for op in ops}
-    merged: list[Op] = []
-    for op in ops:
-        first = writers.get(op.input) if isinstance(op, ConvOp) else None
-        if isinstance(op, ConvOp) and isinstance(first, ConvOp) and _widens(first):
-            op = _product(first, op)
-        merged.append(op)
-    return merged
-
-
-def _widens(op: ConvOp) -> bool:
-    outs, ins, taps = op.weight.shape
-    return taps == 1 and ins < outs and op.add is None and op.activation.kind == "none"
-
-
-def _product(first: ConvOp, second: ConvOp) -> ConvOp:
-    """``second`` over ``first`` as one convolution, multiplied in float64."""
-    inner = first.weight[:, :, 0].astype(np.float64)
-    outer = second.weight.astype(np.float64)
-    bias = second.bias
-    if first.bias is not None:
-        added = outer.sum(axis=2) @ first.bias.astype(np.float64)
-        bias = (added if bias is None else added + bias).astype(np.float32)
-    weight = np.einsum("omk,mi->oik", outer, inner).astype(np.float32)
-    return replace(second, input=first.input, weight=weight, bias=bias)
 
 
 @dataclass

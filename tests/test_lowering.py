@@ -222,6 +222,31 @@ def test_a_first_layer_is_merged_with_its_rechannel() -> None:
     assert 0.0 < rms(got - expected) < TOLERANCES["merged_weights"].value * rms(expected)
 
 
+def test_arrays_are_merged_where_they_narrow() -> None:
+    net = random_wavenet(1, [Options(8, head_out=3), Options(3)])
+    exact, merged = (lower(ModelGraph(net, RATE), merge=merge) for merge in (False, True))
+    check_program(merged)
+    assert program_receptive_field(merged) == program_receptive_field(exact)
+    shapes = [op.weight.shape for op in merged.ops if isinstance(op, ConvOp)]
+    # The last 1x1 of the first array has the outputs of the rechannel, its head has one.
+    assert shapes.count((8, 8, 1)) == 1
+    assert shapes.count((3, 8, 1)) == 2
+    assert shapes.count((1, 8, 1)) == 1
+    x = noise()
+    expected, got = (run_program(program, x, np.float64) for program in (exact, merged))
+    assert 0.0 < rms(got - expected) < TOLERANCES["merged_weights"].value * rms(expected)
+
+
+@pytest.mark.parametrize("options", [{"head_taps": 2}, {"films": ["layer1x1_post_film"]}])
+def test_merging_leaves_what_is_not_plain(options: dict[str, Any]) -> None:
+    net = random_wavenet(1, [Options(8, head_out=3, **options), Options(3)])
+    exact, merged = (lower(ModelGraph(net, RATE), merge=merge) for merge in (False, True))
+    check_program(merged)
+    x = noise()
+    expected, got = (run_program(program, x, np.float64) for program in (exact, merged))
+    assert rms(got - expected) < TOLERANCES["merged_weights"].value * rms(expected)
+
+
 @pytest.mark.parametrize("convolution", [{"bias": True}, {"activation": Activation("relu")}])
 def test_only_plain_convolutions_are_merged(convolution: dict[str, Any]) -> None:
     rng = np.random.default_rng(3)

@@ -39,26 +39,16 @@ class FlushDenormals {
 #endif
 };
 
-// Whole cache lines, upwards, each read before it is written: rows have room for them, histories
-// are short, and a call of memmove for every row would cost more than the copy.
-void move_row_back(float* row, std::uint32_t from, std::uint32_t samples) noexcept {
-  constexpr std::uint32_t kLine = kCacheLineBytes / sizeof(float);
-  for (std::uint32_t t = 0; t < samples; t += kLine) {
-    float line[kLine];
-    std::memcpy(line, row + from + t, sizeof(line));
-    std::memcpy(row + t, line, sizeof(line));
-  }
-}
-
-void move_history_back(const PlanView& plan, std::byte* state, std::uint32_t group,
-                       std::uint32_t position) noexcept {
+// Whole vectors, upwards, each read before it is written; rows have room for them.
+void move_history_back(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+                       std::uint32_t group, std::uint32_t position) noexcept {
   for (std::size_t l = 0; l < plan.line_count(); ++l) {
     const PlanLine& line = plan.line(l);
     if (line.history == 0 || line.group != group) continue;
-    float* row = line_at(state, line.offset);
-    for (std::uint32_t c = 0; c < line.channels; ++c, row += line.stride) {
-      move_row_back(row, position, line.history);
-    }
+    float* rows = line_at(state, line.offset);
+    kernels.activate({rows + position, rows, nullptr, line.stride, line.stride,
+                      static_cast<int>(line.channels), static_cast<int>(line.history),
+                      Activation::kNone});
   }
 }
 
@@ -93,7 +83,7 @@ Pass start_piece(const PlanView& plan, const KernelTable& kernels, std::byte* st
                  const float* input, std::uint32_t samples, const KnobRows& knobs) noexcept {
   auto* state_header = reinterpret_cast<StateHeader*>(state);
   if (state_header->position + samples > plan.header().stretch_samples) {
-    move_history_back(plan, state, 0, state_header->position);
+    move_history_back(plan, kernels, state, 0, state_header->position);
     state_header->position = 0;
   }
   const Pass pass(plan, kernels, state, state_header->position, 0, samples);
@@ -167,7 +157,7 @@ std::uint32_t run_group(const PlanView& plan, const KernelTable& kernels, std::b
     const std::uint32_t left = wanted - offset;
     const std::uint32_t samples = left < most ? left : most;
     if (step == 0 && position + samples > header.stretch_samples) {
-      move_history_back(plan, state, group, position);
+      move_history_back(plan, kernels, state, group, position);
       position = 0;
     }
     Pass(plan, kernels, state, position, offset, samples).run(first, end);
@@ -196,7 +186,7 @@ void run_grid(const PlanView& plan, const KernelTable& kernels, std::byte* state
   }
   const float* result = whole.rows({header.output_line, 0});
   if (output != nullptr) std::memcpy(output, result, samples * sizeof(float));
-  move_history_back(plan, state, kSpansGrid, header.grid_samples);
+  move_history_back(plan, kernels, state, kSpansGrid, header.grid_samples);
   state_header->has_ended = samples < header.grid_samples ? 1 : 0;
 }
 

@@ -1,233 +1,37 @@
-// One layer of a WaveNet, tile by tile: its convolution, activation, sum for the head and 1x1 stay
-// in registers and in the first-level cache. Compiled per instruction set after rows_body.inl and
-// under the same rules; sums in the order of conv_tile, the condition first.
+// A layer of a WaveNet as tiles, stretch by stretch of time. Compiled per instruction set after
+// rows_body.inl and under the same rules.
+#include "kernels/layer_tile.inl"
 
 namespace FXFAST_ISA_NAMESPACE {
 
-// Where there are 32 registers, a tile's sums leave room for a tanh beside them.
-constexpr bool kTanhBeside = FXFAST_VECTOR_REGISTERS >= 32;
+// Tiles of one kind by height and width, none where a tile would be wider than its height allows.
+using TileFunction = void (*)(const LayerTile&);
+template <Beside kBeside, bool kIsLong>
+struct TileFunctions {
+  TileFunction of[kMaxRows + 1][kMaxLayerWidth + 1] = {};
 
-// How many vectors of time a tile of `rows` channels is wide. Many rows and few vectors: a vector
-// across two cache lines costs two loads, and most taps of a dilated convolution are such.
-constexpr int layer_width(int rows) {
-#ifdef __SANITIZE_ADDRESS__
-  // Under a sanitizer the wide tiles take the compiler many minutes.
-  return rows > 0 ? 2 : 0;
-#endif
-  if (FXFAST_VECTOR_REGISTERS >= 32) {
-    constexpr int widths[9] = {0, 6, 6, 6, 4, 4, 4, 3, 3};
-    return widths[rows];
+  constexpr TileFunctions() { add<kMaxRows>(); }
+  template <int kRows>
+  constexpr void add() {
+    add_widths<kRows, layer_width(kRows)>();
+    if constexpr (kRows > 1) add<kRows - 1>();
   }
-  return tile_width(rows);
-}
-constexpr int kMaxLayerWidth = 8;
-// No tile of the layers that have most channels is wider than this.
-constexpr int kWidthOfMany = 4;
-
-// Values whose tanh is due. It runs beside the multiply-adds of the next tile, a vector every few
-// terms, because a tile of tanh alone is longer than the processor looks ahead.
-struct Due {
-  float* next;
-  float* end;
+  template <int kRows, int kWidth>
+  constexpr void add_widths() {
+    of[kRows][kWidth] = layer_tile<kRows, kWidth, kBeside, kIsLong>;
+    if constexpr (kWidth > 1) add_widths<kRows, kWidth - 1>();
+  }
 };
-
-static FXFAST_INLINE void tanh_step(Due& due, const TanhNumbers& numbers) {
-  store(due.next, tanh_with(load(due.next), numbers));
-  due.next += kVec;
-}
-
-struct LayerTile {
-  const float* condition;
-  const float* condition_weights;
-  const float* input;
-  const float* weights;
-  const float* bias;
-  const float* slopes;
-  const float* add;  // or nullptr
-  float* output;
-  const float* head_sum;
-  float* head;
-  std::ptrdiff_t condition_stride, input_stride, tap_stride, output_stride, add_stride;
-  std::ptrdiff_t head_sum_stride, head_stride;
-  Due due;
-  const TanhNumbers* numbers;
-  int panel_channels, condition_channels, in_channels, taps, terms_per_tanh, tanh_at_once;
-};
-
-template <int kRows, int kWidth>
-static FXFAST_INLINE void add_term(Vec (&sum)[kRows][kWidth], const float* x, const float* w) {
-  Vec in[kWidth];
-#pragma GCC unroll 12
-  for (int n = 0; n < kWidth; ++n) {
-    in[n] = kRows == 1 ? load(x + n * kVec) : in_register(load(x + n * kVec));
-  }
-#pragma GCC unroll 12
-  for (int m = 0; m < kRows; ++m) {
-    const Vec weight = broadcast(w[m]);
-#pragma GCC unroll 12
-    for (int n = 0; n < kWidth; ++n) sum[m][n] += weight * in[n];
-  }
-}
-
-// What a tile does beside its sums: the tanh of the tile before, and the sum of its input (the
-// activations of a layer) and the head.
-enum class Beside { kNothing, kTanh, kHead, kTanhAndHead };
-
-// A countdown that does not end.
-constexpr int kNever = 1 << 30;
-
-template <int kRows, int kWidth>
-static FXFAST_INLINE void end_tile(const LayerTile& tile, Vec (&sum)[kRows][kWidth]) {
-#pragma GCC unroll 12
-  for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 12
-    for (int n = 0; n < kWidth; ++n) sum[m][n] += broadcast(tile.bias[m]);
-  }
-  if (tile.add != nullptr) {
-#pragma GCC unroll 12
-    for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 12
-      for (int n = 0; n < kWidth; ++n) sum[m][n] += load(tile.add + m * tile.add_stride + n * kVec);
-    }
-  }
-  if (tile.slopes != nullptr) {
-#pragma GCC unroll 12
-    for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 12
-      for (int n = 0; n < kWidth; ++n) {
-        sum[m][n] = finish<Epilogue::kPrelu>(sum[m][n], tile.slopes + m);
-      }
-    }
-  }
-#pragma GCC unroll 12
-  for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 12
-    for (int n = 0; n < kWidth; ++n)
-      store(tile.output + m * tile.output_stride + n * kVec, sum[m][n]);
-  }
-}
-
-template <int kRows, int kWidth, Beside kBeside, bool kIsLong>
-__attribute__((noinline)) void layer_tile(const LayerTile& tile) {
-  constexpr bool kTanh = kBeside == Beside::kTanh || kBeside == Beside::kTanhAndHead;
-  constexpr bool kHead = kBeside == Beside::kHead || kBeside == Beside::kTanhAndHead;
-  // Tiles of many sums read the numbers of tanh from memory, or the compiler holds those in
-  // registers and spills the sums.
-  constexpr bool kHasRoom = !kIsLong && kRows * kWidth <= 16;
-  const TanhNumbers held = tanh_numbers();
-  const TanhNumbers& numbers = kHasRoom ? held : *tile.numbers;
-  Vec sum[kRows][kWidth] = {};
-  alignas(64) float totals[kIsLong ? kRows * kWidth * kVec : 1];
-  // Unknown to the compiler, so that it keeps them in memory and the sums in registers.
-  float* total = totals;
-  __asm__("" : "+r"(total));
-  bool has_total = false;
-  const float* w = tile.condition_weights;
-  const float* x = tile.condition;
-  const std::ptrdiff_t panel = tile.panel_channels;
-  for (int i = 0; i < tile.condition_channels; ++i) {
-    add_term<kRows, kWidth>(sum, x, w);
-    x += tile.condition_stride;
-    w += panel;
-  }
-  Due due = tile.due;
-  int countdown = tile.terms_per_tanh;
-  const float* head_sum = tile.head_sum;
-  float* head = tile.head;
-  int terms = tile.condition_channels;
-  const float* tap_input = tile.input;
-  w = tile.weights;
-  for (int k = 0; k < tile.taps; ++k, tap_input += tile.tap_stride) {
-    if (kIsLong && terms > 0 && terms + tile.in_channels > kRunTerms) {
-      // One run is added to the others: see kRunTerms.
-#pragma GCC unroll 12
-      for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 12
-        for (int n = 0; n < kWidth; ++n) {
-          float* at = total + (m * kWidth + n) * kVec;
-          store(at, has_total ? load(at) + sum[m][n] : sum[m][n]);
-          sum[m][n] = Vec{};
-        }
-      }
-      has_total = true;
-      terms = 0;
-    }
-    x = tap_input;
-    for (int i = 0; i < tile.in_channels; ++i) {
-      add_term<kRows, kWidth>(sum, x, w);
-      if (kHead) {
-#pragma GCC unroll 12
-        for (int n = 0; n < kWidth; ++n) {
-          store(head + n * kVec, load(head_sum + n * kVec) + load(x + n * kVec));
-        }
-        head += tile.head_stride;
-        head_sum += tile.head_sum_stride;
-      }
-      x += tile.input_stride;
-      w += panel;
-      if (kTanh && --countdown == 0) {
-        for (int q = tile.tanh_at_once; q > 0; --q) tanh_step(due, numbers);
-        countdown = due.next == due.end ? kNever : tile.terms_per_tanh;
-      }
-    }
-    terms += tile.in_channels;
-  }
-  if (kIsLong && has_total) {
-#pragma GCC unroll 12
-    for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 12
-      for (int n = 0; n < kWidth; ++n) sum[m][n] += load(total + (m * kWidth + n) * kVec);
-    }
-  }
-  end_tile<kRows, kWidth>(tile, sum);
-  if (kTanh) {
-    while (due.next != due.end) tanh_step(due, numbers);
-  }
-}
-
-// layer_tile of the size that is left.
-template <Beside kBeside, bool kIsLong, int kRows, int kWidth>
-static FXFAST_INLINE void layer_tile_of_width(const LayerTile& tile, int width) {
-  if (width == kWidth) {
-    layer_tile<kRows, kWidth, kBeside, kIsLong>(tile);
-  } else if constexpr (kWidth > 1) {
-    layer_tile_of_width<kBeside, kIsLong, kRows, kWidth - 1>(tile, width);
-  }
-}
-template <Beside kBeside, bool kIsLong, int kRows = kMaxRows>
-static FXFAST_INLINE void any_layer_tile(const LayerTile& tile, int rows, int width) {
-  if (rows == kRows) {
-    layer_tile_of_width<kBeside, kIsLong, kRows, layer_width(kRows)>(tile, width);
-  } else if constexpr (kRows > 1) {
-    any_layer_tile<kBeside, kIsLong, kRows - 1>(tile, rows, width);
-  }
-}
-
-// One stretch of `width` vectors: where it starts and its activations.
-struct Stretch {
-  int start, width;
-  float* a;
-  std::ptrdiff_t pitch() const { return width * kVec; }
-};
+template <Beside kBeside, bool kIsLong>
+static constexpr TileFunctions<kBeside, kIsLong> tile_functions{};
 
 // How many rows of the panel's `left` the next tile takes: as even as they go.
-static FXFAST_INLINE int rows_of_tile(int left) {
+constexpr int rows_of_tile(int left) {
   return left <= kMaxRows ? left : left >= 2 * kMaxRows ? kMaxRows : (left + 1) / 2;
 }
 
 // What a head that begins anew adds to.
 alignas(64) static const float no_head[kMaxLayerWidth * kVec] = {};
-
-static FXFAST_INLINE void add_to_head(const LayerTask& task, const Stretch& s) {
-  for (int c = 0; c < task.channels; ++c) {
-    const float* a = s.a + c * s.pitch();
-    float* y = task.head + c * task.head_stride + s.start;
-    const float* sum =
-        task.head_sum == nullptr ? no_head : task.head_sum + c * task.head_sum_stride + s.start;
-    for (int n = 0; n < s.width; ++n)
-      store(y + n * kVec, load(sum + n * kVec) + load(a + n * kVec));
-  }
-}
 
 // How many values are due at a time where there are more of them than terms: a divisor, so that
 // the last time takes as many as the others.
@@ -237,131 +41,254 @@ static FXFAST_INLINE int tanh_at_once(int terms, int vectors) {
   return each;
 }
 
-static FXFAST_INLINE void set_due(LayerTile& tile, Due due, int terms) {
-  const int vectors = (int)(due.end - due.next) / kVec;
-  tile.due = due;
+// Sets how often a tile of so many terms takes how many of the vectors that are due.
+static FXFAST_INLINE void set_pace(LayerTile& tile, int vectors, int terms) {
   tile.terms_per_tanh = vectors == 0 ? kNever : terms < vectors ? 1 : terms / vectors;
   tile.tanh_at_once = terms < vectors ? tanh_at_once(terms, vectors) : 1;
 }
 
-// The head and the 1x1 of a stretch. The values that are due are those of its last channels: their
-// tanh runs beside the terms of the others.
-static FXFAST_INLINE void end_stretch(const LayerTask& task, const Stretch& s, Due due,
-                                      const TanhNumbers& numbers) {
-  const int ready = task.channels - (int)((due.end - due.next) / s.pitch());
-  if (ready == 0 || task.output == nullptr) {
-    while (due.next != due.end) tanh_step(due, numbers);
+// By channels: how many a panel has, and how many vectors of time its narrowest tile is wide.
+// Tables, because short blocks would else spend their time on divisions.
+struct ChannelTables {
+  unsigned char panel[kMaxLayerChannels + 1] = {}, width[kMaxLayerChannels + 1] = {};
+
+  constexpr ChannelTables() {
+    for (int channels = 1; channels <= kMaxLayerChannels; ++channels) {
+      panel[channels] = (unsigned char)panel_channels(channels);
+      width[channels] = (unsigned char)layer_width(rows_of_tile(panel[channels]));
+    }
   }
-  if (task.output == nullptr) return add_to_head(task, s);
+};
+static constexpr ChannelTables channel_tables{};
+
+// A tile of every stretch: the first channel of its rows, and what does not change from stretch to
+// stretch.
+struct TileJob {
+  TileFunction run;
+  int channel, rows;
   LayerTile tile;
-  tile.condition = tile.condition_weights = tile.slopes = nullptr;
-  tile.condition_channels = 0;
-  tile.condition_stride = 0;
-  tile.input = s.a;
-  tile.input_stride = s.pitch();
-  tile.tap_stride = 0;
-  tile.in_channels = task.channels;
-  tile.taps = 1;
-  set_due(tile, due, ready);
-  tile.numbers = &numbers;
-  tile.output_stride = task.output_stride;
-  tile.add_stride = task.residual_stride;
-  tile.head = task.head + s.start;
-  tile.head_stride = task.head_stride;
-  tile.head_sum = task.head_sum == nullptr ? no_head : task.head_sum + s.start;
-  tile.head_sum_stride = task.head_sum == nullptr ? 0 : task.head_sum_stride;
-  const int most = panel_channels(task.out_channels);
-  for (int first = 0, panel; first < task.out_channels; first += panel) {
-    panel = task.out_channels - first < most ? task.out_channels - first : most;
-    tile.panel_channels = panel;
+};
+constexpr int kMaxTileJobs = 2 * kMaxLayerChannels / kMaxPanelChannels;
+
+// All tiles of `channels` rows; of(job, panel's first channel, row in it) sets up the rest.
+template <typename Rest>
+static FXFAST_INLINE int make_jobs(TileJob* jobs, int channels, const Rest& rest) {
+  const int most = channel_tables.panel[channels];
+  int count = 0;
+  for (int first = 0, panel; first < channels; first += panel) {
+    panel = channels - first < most ? channels - first : most;
     for (int row = 0, rows = 0; row < panel; row += rows) {
       rows = rows_of_tile(panel - row);
-      tile.weights = task.output_weights + first * task.channels + row;
-      tile.bias = task.output_bias + first + row;
-      tile.add = task.residual == nullptr
+      TileJob& job = jobs[count++];
+      job.channel = first + row;
+      job.rows = rows;
+      job.tile.panel_channels = panel;
+      rest(job, first, row);
+    }
+  }
+  return count;
+}
+
+// Where activations are made: in a tile; tanh beside the sums of the next tile, or after them, when
+// its values have long been stored; the others right after the tile.
+enum class Finish { kInTile, kBeside, kLater, kAfter };
+
+// The tiles of one layer over stretches of one width.
+template <Finish kFinish, bool kIsLong>
+class LayerStretches {
+ public:
+  LayerStretches(const LayerTask& task, const TanhNumbers& numbers)
+      : task_(task), numbers_(numbers) {}
+
+  void set_width(int width) {
+    width_ = width;
+    make_conv_jobs();
+    if (task_.output != nullptr) make_end_jobs();
+  }
+
+  // The convolution of the stretch at `start`, its sums to `a`. `due` is what is left of the
+  // stretch before, whose end runs after the first tile.
+  template <typename EndBefore>
+  Due run_conv(int start, float* a, Due due, const EndBefore& end_before) {
+    for (int j = 0; j < conv_count_; ++j) {
+      TileJob& job = conv_[j];
+      LayerTile& tile = job.tile;
+      tile.condition = task_.condition + start;
+      tile.input = task_.input + start;
+      tile.output = a + job.channel * width_ * kVec;
+      if (kFinish == Finish::kBeside) {
+        const auto vectors = (int)((due.end - due.next) / kVec);
+        if (vectors != pace_[j]) set_pace(tile, pace_[j] = vectors, terms_);
+        tile.due = due;
+      }
+      job.run(tile);
+      const int values = job.rows * width_ * kVec;
+      if (kFinish == Finish::kLater) finish_due(due);
+      if (kIsDue) due = {tile.output, tile.output + values};
+      if (kFinish == Finish::kAfter) finish_rows(job);
+      if (j == 0) end_before();
+    }
+    return due;
+  }
+
+  // The head and the 1x1 of a stretch. The values that are due are those of its last channels:
+  // their tanh runs beside the terms of the others.
+  void end(int start, const float* a, Due due) {
+    if (task_.output == nullptr) {
+      finish_due(due);
+      return add_to_head(start, a);
+    }
+    const bool beside = kFinish == Finish::kBeside && due.next != due.end && due.next != a;
+    if (!beside) finish_due(due);
+    for (int j = 0; j < end_count_; ++j) {
+      TileJob& job = end_[j];
+      LayerTile& tile = job.tile;
+      tile.input = a;
+      tile.add = task_.residual == nullptr
                      ? nullptr
-                     : task.residual + (first + row) * task.residual_stride + s.start;
-      tile.output = task.output + (first + row) * task.output_stride + s.start;
-      if (first + row > 0) {
-        any_layer_tile<Beside::kNothing, false>(tile, rows, s.width);
-      } else if (kTanhBeside && due.next != due.end) {
-        any_layer_tile<Beside::kTanhAndHead, false>(tile, rows, s.width);
-      } else {
-        any_layer_tile<Beside::kHead, false>(tile, rows, s.width);
+                     : task_.residual + job.channel * task_.residual_stride + start;
+      tile.output = task_.output + job.channel * task_.output_stride + start;
+      if (j > 0) {
+        job.run(tile);
+        continue;
+      }
+      tile.head = task_.head + start;
+      tile.head_sum = task_.head_sum == nullptr ? no_head : task_.head_sum + start;
+      if (!beside) {
+        job.run(tile);
+        continue;
+      }
+      const auto vectors = (int)((due.end - due.next) / kVec);
+      const auto ready = (int)(due.next - a) / (width_ * kVec);
+      if (vectors != end_pace_) set_pace(tile, end_pace_ = vectors, ready);
+      tile.due = due;
+      head_beside_tanh_(tile);
+    }
+  }
+
+ private:
+  void make_conv_jobs() {
+    // With one input channel the taps take the place of the channels, as in conv_panels.
+    const bool single = task_.in_channels == 1;
+    terms_ = task_.in_channels * task_.taps;
+    conv_count_ = make_jobs(conv_, task_.channels, [&](TileJob& job, int first, int row) {
+      constexpr Beside kBeside = kFinish == Finish::kBeside ? Beside::kTanh : Beside::kNothing;
+      job.run = tile_functions<kBeside, kIsLong>.of[job.rows][width_];
+      LayerTile& tile = job.tile;
+      tile.numbers = &numbers_;
+      tile.condition_channels = task_.condition_channels;
+      tile.condition_stride = task_.condition_stride;
+      tile.condition_weights = task_.condition_weights + first * task_.condition_channels + row;
+      tile.input_stride = single ? task_.dilation : task_.input_stride;
+      tile.in_channels = single ? task_.taps : task_.in_channels;
+      tile.tap_stride = single ? 0 : task_.dilation;
+      tile.taps = single ? 1 : task_.taps;
+      tile.weights = task_.weights + (std::ptrdiff_t)first * terms_ + row;
+      tile.bias = task_.bias + job.channel;
+      tile.slopes = kFinish == Finish::kInTile ? task_.params + job.channel : nullptr;
+      tile.add = nullptr;
+      tile.add_stride = 0;
+      tile.output_stride = width_ * kVec;
+      tile.due = {nullptr, nullptr};
+      pace_[&job - conv_] = -1;
+    });
+  }
+
+  void make_end_jobs() {
+    end_pace_ = -1;
+    end_count_ = make_jobs(end_, task_.out_channels, [&](TileJob& job, int first, int row) {
+      LayerTile& tile = job.tile;
+      const auto& plain = tile_functions<Beside::kNothing, false>.of;
+      const auto& with_head = tile_functions<Beside::kHead, false>.of;
+      job.run = (job.channel == 0 ? with_head : plain)[job.rows][width_];
+      tile.numbers = &numbers_;
+      tile.condition = tile.condition_weights = tile.slopes = nullptr;
+      tile.condition_channels = 0;
+      tile.condition_stride = 0;
+      tile.input_stride = width_ * kVec;
+      tile.tap_stride = 0;
+      tile.in_channels = task_.channels;
+      tile.taps = 1;
+      tile.weights = task_.output_weights + first * task_.channels + row;
+      tile.bias = task_.output_bias + job.channel;
+      tile.add_stride = task_.residual_stride;
+      tile.output_stride = task_.output_stride;
+      tile.head_stride = task_.head_stride;
+      tile.head_sum_stride = task_.head_sum == nullptr ? 0 : task_.head_sum_stride;
+      if constexpr (kFinish == Finish::kBeside) {
+        if (job.channel > 0) return;
+        head_beside_tanh_ = tile_functions<Beside::kTanhAndHead, false>.of[job.rows][width_];
+      }
+    });
+  }
+
+  void finish_due(Due due) {
+    if (!kIsDue) return;
+    while (due.next != due.end) tanh_step(due, numbers_);
+  }
+
+  void finish_rows(const TileJob& job) {
+    if (task_.activation == Activation::kNone) return;
+    const std::ptrdiff_t pitch = width_ * kVec;
+    activate({job.tile.output, job.tile.output, task_.params, pitch, pitch, job.rows, width_ * kVec,
+              task_.activation});
+  }
+
+  void add_to_head(int start, const float* a) {
+    for (int c = 0; c < task_.channels; ++c, a += width_ * kVec) {
+      float* y = task_.head + c * task_.head_stride + start;
+      const float* sum =
+          task_.head_sum == nullptr ? no_head : task_.head_sum + c * task_.head_sum_stride + start;
+      for (int n = 0; n < width_; ++n) {
+        store(y + n * kVec, load(sum + n * kVec) + load(a + n * kVec));
       }
     }
   }
-}
+
+  static constexpr bool kIsDue = kFinish == Finish::kBeside || kFinish == Finish::kLater;
+
+  const LayerTask& task_;
+  const TanhNumbers& numbers_;
+  int width_, terms_, conv_count_, end_count_ = 0, end_pace_;
+  TileFunction head_beside_tanh_ = nullptr;
+  int pace_[kMaxTileJobs];  // how many vectors the pace of each tile was made for
+  TileJob conv_[kMaxTileJobs], end_[kMaxTileJobs];
+};
 
 // The least width of the panels' tiles.
 static FXFAST_INLINE int stretch_width(int channels, int out_channels) {
-  const int width = layer_width(rows_of_tile(panel_channels(channels)));
+  const int width = channel_tables.width[channels];
   if (out_channels == 0) return width;
-  const int out_width = layer_width(rows_of_tile(panel_channels(out_channels)));
+  const int out_width = channel_tables.width[out_channels];
   return out_width < width ? out_width : width;
 }
-
-enum class Finish { kInTile, kBeside, kAfter };
 
 template <Finish kFinish, bool kIsLong>
 void layer_stretches(const LayerTask& task) noexcept {
   alignas(64) float values[2][kMaxLayerChannels * kWidthOfMany * kVec];
-  constexpr Beside kBeside = kFinish == Finish::kBeside ? Beside::kTanh : Beside::kNothing;
-  LayerTile tile;
   const TanhNumbers numbers = tanh_numbers();
-  tile.numbers = &numbers;
-  const Due none = {nullptr, nullptr};
-  const int terms = task.in_channels * task.taps;
-  set_due(tile, none, terms);
-  tile.condition_channels = task.condition_channels;
-  tile.condition_stride = task.condition_stride;
-  // With one input channel the taps take the place of the channels, as in conv_panels.
-  const bool single = task.in_channels == 1;
-  tile.input_stride = single ? task.dilation : task.input_stride;
-  tile.in_channels = single ? task.taps : task.in_channels;
-  tile.tap_stride = single ? 0 : task.dilation;
-  tile.taps = single ? 1 : task.taps;
-  tile.add = nullptr;
-  tile.slopes = nullptr;
-  tile.add_stride = 0;
-  const int vectors = (task.samples + kVec - 1) / kVec;
-  const int width = stretch_width(task.channels, task.output == nullptr ? 0 : task.out_channels);
-  const int most = panel_channels(task.channels);
-  Stretch before = {0, 0, values[1]};
-  for (int at = 0; at < vectors; at += before.width) {
-    const int left = vectors - at;
-    const Stretch now = {at * kVec, left < width ? left : width,
-                         before.a == values[0] ? values[1] : values[0]};
-    tile.condition = task.condition + now.start;
-    tile.input = task.input + now.start;
-    tile.output_stride = now.pitch();
-    bool before_is_open = at > 0;
-    for (int first = 0, panel; first < task.channels; first += panel) {
-      panel = task.channels - first < most ? task.channels - first : most;
-      tile.panel_channels = panel;
-      for (int row = 0, rows = 0; row < panel; row += rows) {
-        rows = rows_of_tile(panel - row);
-        const int channel = first + row;
-        tile.condition_weights = task.condition_weights + first * task.condition_channels + row;
-        tile.weights = task.weights + (std::ptrdiff_t)first * terms + row;
-        tile.bias = task.bias + channel;
-        if (kFinish == Finish::kInTile) tile.slopes = task.params + channel;
-        tile.output = now.a + channel * now.pitch();
-        any_layer_tile<kBeside, kIsLong>(tile, rows, now.width);
-        if (kFinish == Finish::kBeside) {
-          set_due(tile, {tile.output, tile.output + rows * now.pitch()}, terms);
-        }
-        if (kFinish == Finish::kAfter && task.activation != Activation::kNone) {
-          activate({tile.output, tile.output, task.params, now.pitch(), now.pitch(), rows,
-                    now.width * kVec, task.activation});
-        }
-        if (before_is_open) end_stretch(task, before, none, numbers);
-        before_is_open = false;
-      }
+  LayerStretches<kFinish, kIsLong> stretches(task, numbers);
+  const int samples = (task.samples + kVec - 1) / kVec * kVec;
+  const int most =
+      kVec * stretch_width(task.channels, task.output == nullptr ? 0 : task.out_channels);
+  int width = 0;
+  Due due = {nullptr, nullptr};
+  for (int start = 0, now = 0; start < samples; start += width, now ^= 1) {
+    const int before = start - width, left = samples - start;
+    const int next = left < most ? left : most;
+    if (next != width) {
+      // The stretch before has another width, and its end comes first.
+      if (start > 0) stretches.end(before, values[now ^ 1], due);
+      due = {nullptr, nullptr};
+      stretches.set_width(next / kVec);
     }
-    before = now;
+    const bool is_open = start > 0 && next == width;
+    width = next;
+    due = stretches.run_conv(start, values[now], due, [&] {
+      if (is_open) stretches.end(before, values[now ^ 1], {nullptr, nullptr});
+    });
+    if (start + width >= samples) stretches.end(start, values[now], due);
   }
-  if (vectors > 0) end_stretch(task, before, tile.due, numbers);
 }
 
 template <Finish kFinish>
@@ -373,7 +300,7 @@ void layer_of_any_length(const LayerTask& task) noexcept {
 }
 
 void layer(const LayerTask& task) noexcept {
-  constexpr Finish kTanh = kTanhBeside ? Finish::kBeside : Finish::kAfter;
+  constexpr Finish kTanh = kTanhBeside ? Finish::kBeside : Finish::kLater;
   switch (task.activation) {
     case Activation::kPrelu: return layer_of_any_length<Finish::kInTile>(task);
     case Activation::kTanh: return layer_of_any_length<kTanh>(task);
