@@ -119,7 +119,7 @@ class CudaEngine:
         if self.is_recurrent:
             stream = CudaStream(self, rows.shape[0])
             step = max(1, LAUNCH_SAMPLES // max(1, rows.shape[0]))
-            blocks = [stream.process(rows[:, t : t + step]) for t in range(0, rows.shape[1], step)]
+            blocks = [stream.play(rows[:, t : t + step]) for t in range(0, rows.shape[1], step)]
             return np.concatenate(blocks, axis=1) if blocks else rows.copy()
         samples = min(LAUNCH_SAMPLES, max(_LEAST_SEGMENT, rows.size))
         while True:
@@ -243,7 +243,15 @@ class CudaStream:
         if self._cuda.reach > 0:
             self._play(np.zeros((self.channels, 0), np.float32), self._cuda.reach)
 
-    def process(self, rows: np.ndarray, knobs: np.ndarray | None = None) -> np.ndarray:
+    def process(self, block: np.ndarray, knobs: np.ndarray | None = None) -> np.ndarray | None:
+        """The next block, (C, T), or (T) for one channel, to the same shape. None, and nothing is
+        changed, for another shape or dtype. Raises ``InputError`` for NaN or infinity."""
+        is_row = block.ndim == 1 and self.channels == 1
+        if block.dtype != np.float32 or not (is_row or block.shape[:-1] == (self.channels,)):
+            return None
+        return self.play(block.reshape(self.channels, -1), knobs).reshape(block.shape)
+
+    def play(self, rows: np.ndarray, knobs: np.ndarray | None = None) -> np.ndarray:
         """The next block (C, T). Raises ``InputError`` for NaN or infinity."""
         assert knobs is None or knobs.size == 0
         engine().require_finite(rows)

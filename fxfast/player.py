@@ -209,7 +209,7 @@ class Stream:
             if player.cuda is None
             else player.cuda.stream(channels)
         )
-        self._process = self._stream.process
+        self._process: Any = self._stream.process
 
     @property
     def native(self) -> Any:
