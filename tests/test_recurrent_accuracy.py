@@ -83,7 +83,7 @@ def one_unit(layers: tuple[RecurrentLayer, ...], unit: int) -> ModelGraph:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("scale", [1.0, 3.0])
-@pytest.mark.parametrize(("units", "count"), [(8, 2), (16, 1), (40, 1)])
+@pytest.mark.parametrize(("units", "count"), [(8, 2), (16, 1), (24, 1), (40, 1), (96, 1)])
 def test_as_accurate_as_float32(cell: str, scale: float, units: int, count: int) -> None:
     layers = layers_of(cell, units, count, scale)
     x = noise(SOUND, seed=units)

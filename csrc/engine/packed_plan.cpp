@@ -21,7 +21,7 @@ namespace fxfast {
 namespace {
 
 constexpr char kMagic[8] = "fxfplan";
-constexpr std::uint32_t kPlanVersion = 5;
+constexpr std::uint32_t kPlanVersion = 6;
 // A whole number of time tiles of every kernel (48, 64 and 96 samples), small enough that what a
 // block touches of all lines stays in the second-level cache.
 constexpr std::uint32_t kBlockSamples = 384;

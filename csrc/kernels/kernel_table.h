@@ -167,7 +167,7 @@ struct LayerTask {
 // stream's bits do not depend on its neighbours: rows in runs of kRecurrentRun, the even and the
 // odd rows of a run each in one chain of fused multiply-adds from zero, run = even + odd, the runs
 // added in order; gate = sum over h + (sum over x + bias), where one x is added to the bias
-// directly. In a layer of one run and one x the even chain begins with that.
+// directly.
 enum class Cell : std::uint32_t { kLstm = 0, kGru = 1 };
 constexpr std::uint32_t kCellCount = 2;
 constexpr int kUnitBlock = kMaxVectorFloats;
@@ -186,9 +186,13 @@ constexpr std::ptrdiff_t recurrent_weight_floats(std::ptrdiff_t in_channels, int
 constexpr std::ptrdiff_t cell_state_floats(std::ptrdiff_t units) {
   return 3 * gate_block_floats(units);
 }
-// With room for the x of one sample after them.
+// With room after them for the x of one sample, or, in a layer of more than one run, for x and h of
+// kWideSamples samples.
+constexpr int kWideSamples = 16;
 constexpr std::ptrdiff_t recurrent_state_floats(std::ptrdiff_t in_channels, std::ptrdiff_t units) {
-  return cell_state_floats(units) + gate_block_floats(in_channels);
+  const bool is_wide = recurrent_lanes(static_cast<int>(units)) > kRecurrentRun;
+  return cell_state_floats(units) + (is_wide ? kWideSamples : 1) * gate_block_floats(in_channels) +
+         (is_wide ? kWideSamples * gate_block_floats(units) : 0);
 }
 
 struct RecurrentTask {

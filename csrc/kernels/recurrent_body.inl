@@ -59,19 +59,7 @@ static FXFAST_INLINE void joint_step(const RecurrentTask& task, int lanes, int f
   const float* h = step.h[0];
   Vec sums[kAll], odd[kAll];
 #pragma GCC unroll 12
-  for (int v = 0; v < kAll; ++v) odd[v] = Vec{};
-#pragma GCC unroll 4
-  for (int b = 0; b < kBlocks; ++b) {
-    Sums<1, 4> gates;
-    inputs[b].start(gates, group_of<kUnitBlock, 4>(task, lanes, first + b * kUnitBlock), step);
-#pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) sums[4 * b + v] = gates[0][v];
-  }
-  if constexpr (kHalf) {
-    Sums<1, 2> gates;
-    half_inputs.start(gates, group_of<kUnitBlock / 2, 2>(task, lanes, half), step);
-    sums[4 * kBlocks] = gates[0][0], sums[4 * kBlocks + 1] = gates[0][1];
-  }
+  for (int v = 0; v < kAll; ++v) sums[v] = odd[v] = Vec{};
   const auto add_row = [&](Vec(&chain)[kAll], int j) __attribute__((always_inline)) {
     const Vec value = broadcast(h[j]);
 #pragma GCC unroll 12
@@ -99,13 +87,13 @@ static FXFAST_INLINE void joint_step(const RecurrentTask& task, int lanes, int f
     Sums<1, 4> gates;
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) gates[0][v] = sums[4 * b + v];
-    inputs[b].end(gates, step);
+    inputs[b].end(gates, group_of<kUnitBlock, 4>(task, lanes, first + b * kUnitBlock), step);
     cells<kCell, 4>(gates[0], step.old_h[0], step.c[0], step.new_h[0]);
     advance(step, kUnitBlock);
   }
   if constexpr (kHalf) {
     Sums<1, 2> gates = {{sums[4 * kBlocks], sums[4 * kBlocks + 1]}};
-    half_inputs.end(gates, step);
+    half_inputs.end(gates, group_of<kUnitBlock / 2, 2>(task, lanes, half), step);
     cells<kCell, 2>(gates[0], step.old_h[0], step.c[0], step.new_h[0]);
   }
 }

@@ -156,15 +156,15 @@ struct TanhSteps {
       s = scaled(V{} + 1.0f, s);
       u = under * -0.00092114194f + 0.11552419f;
     } else if constexpr (kStep == 3) {
-      over = settled_value(s * r + r);
       u = u * under + kTanhScale;
+      over = settled_value(s * r + r);
+      under = settled_value(s * r - r);
     } else if constexpr (kStep == 4) {
-      s = settled_value(s * u - u);
-    } else if constexpr (kStep == 5) {
-      over = over + s;
-      under = u - r;
+      r = settled_value(s * u - u);
+      s = settled_value(s * u + u);
     } else {
-      under = under * 2.0f + over;
+      over = over + r;
+      under = under + s;
     }
   }
 };
@@ -175,7 +175,7 @@ struct TanhSteps {
 // over its sums, no operation waits in the processor's queue for its turn.
 template <typename V>
 struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
-  static constexpr int kSteps = 22, kMemoryStep = 10;
+  static constexpr int kSteps = 21, kMemoryStep = 10;
   Power<V> i, f, o;
   TanhSteps<V> g;
 
@@ -183,7 +183,7 @@ struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
   FXFAST_INLINE void run(const V (&gates)[4], V& memory, V& h) {
     if constexpr (kStep <= 6) {
       i.template run<kStep>(gates[0]);
-      g.template run<kStep>(gates[1]);
+      if constexpr (kStep < 6) g.template run<kStep>(gates[1]);
       f.template run<kStep>(gates[2]);
     } else if constexpr (kStep == 7) {
       i.power = settled_value(i.power * g.under + g.under);
@@ -199,7 +199,7 @@ struct CellSteps<Cell::kLstm, V> {  // gates i, g, f, o
       o.template run<1>(gates[3]);
     } else if constexpr (kStep <= 13) {
       o.template run<kStep - 9>(gates[3]);
-    } else if constexpr (kStep <= 20) {
+    } else if constexpr (kStep <= 19) {
       if constexpr (kStep <= 15) o.template run<kStep - 9>(gates[3]);
       if constexpr (kStep == 14) f.power = g.over;
       g.template run<kStep - 14>(f.power);

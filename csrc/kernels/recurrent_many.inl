@@ -135,11 +135,11 @@ __attribute__((noinline)) void pending_step(Track* tracks, int t, int first,
     next.new_h[s] = step.new_h[s];
   }
   Sums<kStreams, kVecs> sums;
-  inputs.start(sums, group, step);
+  clear<kStreams, kVecs>(sums);
   CellWork<kCell, kBefore, kStreams> work;
   sums_and_cells<G, kLanes, kStreams>(sums, group.weights + step.x_rows * G::kRow, step.h, lanes,
                                       work, before, next);
-  inputs.end(sums, step);
+  inputs.end(sums, group, step);
   if constexpr (kVecs == 4) {
     put_gates<kStreams, kVecs>(next, sums);
   } else {

@@ -181,35 +181,21 @@ struct Inputs {
     }
   }
 
-  // Whether the sums of h go on from these: those of many x end too late for that.
-  static FXFAST_INLINE bool are_first(const Step<kStreams, kInputs>& step) {
-    if (kInputs > 0) return kInputs == 1;
-    return step.x_rows == 1 && step.h_rows <= kRecurrentRun;
-  }
-
-  // What the sums of h begin with.
-  FXFAST_INLINE void start(Sums<kStreams, kVecs>& gates, const G& group,
-                           const Step<kStreams, kInputs>& step) {
-    if (!are_first(step)) return clear<kStreams, kVecs>(gates);
+  // After the sums of h: products that follow a bias would each round at its size.
+  FXFAST_INLINE void end(Sums<kStreams, kVecs>& gates, const G& group,
+                         const Step<kStreams, kInputs>& step) {
     if constexpr (kInputs == 1) {
-      load_bias<G, kStreams, kVecs>(gates, group);
-      add_row<G, kStreams, kVecs>(gates, group.weights, step.x, 0);
+      load_bias<G, kStreams, kVecs>(sums, group);
+      add_row<G, kStreams, kVecs>(sums, group.weights, step.x, 0);
     }
-    if constexpr (kInputs == 0) load_stored(gates);
-  }
-
-  FXFAST_INLINE void end(Sums<kStreams, kVecs>& gates, const Step<kStreams, kInputs>& step) {
-    if (are_first(step)) return;
-    if constexpr (kInputs == 0) load_stored(sums);
+    if constexpr (kInputs == 0) {
+#pragma GCC unroll 4
+      for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVecs; ++v) sums[s][v] = load(stored[s] + v * kVec);
+      }
+    }
     add<kStreams, kVecs>(gates, sums);
-  }
-
-  FXFAST_INLINE void load_stored(Sums<kStreams, kVecs>& all) {
-#pragma GCC unroll 4
-    for (int s = 0; s < kStreams; ++s) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVecs; ++v) all[s][v] = load(stored[s] + v * kVec);
-    }
   }
 };
 
@@ -253,10 +239,10 @@ static FXFAST_INLINE void group_step(const G& group, const Step<kStreams, kInput
   Inputs<G, kStreams, kInputs> inputs;
   inputs.prepare(group, step);
   Sums<kStreams, kVecs> gates;
-  inputs.start(gates, group, step);
+  clear<kStreams, kVecs>(gates);
   all_sums<G, kRows, kStreams, kVecs>(gates, group.weights + step.x_rows * G::kRow, step.h, 1,
                                       step.h_rows);
-  inputs.end(gates, step);
+  inputs.end(gates, group, step);
 #pragma GCC unroll 4
   for (int s = 0; s < kStreams; ++s) {
     cells<kCell, kVecs>(gates[s], step.old_h[s], step.c[s], step.new_h[s]);

@@ -14,16 +14,44 @@ struct WideRows {
 template <int kVecs>
 using WideSums = float[kMaxRecurrentStreams][kVecs * kVec];
 
+// Cache lines that a tile fetches for later, some with every few rows: all at once they would wait
+// for each other, and the loads of the rows with them.
+struct Ahead {
+  const float* next;
+  int lines;  // with every kAheadRows rows
+};
+constexpr int kAheadRows = 4;
+constexpr int kLineFloats = 16;
+
 // One run of rows from `from` on of kStreams streams from `first` on, into or onto their sums.
 template <typename G, int kStreams>
 __attribute__((noinline)) void wide_tile(WideSums<G::kVectors>& all, const float* w,
-                                         const WideRows& x, int first, int from, int rows) {
+                                         const WideRows& x, int first, int from, int rows,
+                                         Ahead ahead) {
   constexpr int kVecs = G::kVectors;
   const float* values[kStreams];
-  for (int s = 0; s < kStreams; ++s) values[s] = x.values[first + s];
-  Sums<kStreams, kVecs> sums;
+  for (int s = 0; s < kStreams; ++s) values[s] = x.values[first + s] + from;
+  Sums<kStreams, kVecs> sums, odd;
   clear<kStreams, kVecs>(sums);
-  run_sums<G, 0, kStreams, kVecs>(sums, w, values, 1, rows, from);
+  clear<kStreams, kVecs>(odd);
+  int j = 0;
+  for (; j + kAheadRows <= rows; j += kAheadRows) {
+    for (int i = 0; i < ahead.lines; ++i, ahead.next += kLineFloats) {
+      __builtin_prefetch(ahead.next, 0, 2);
+    }
+#pragma GCC unroll 2
+    for (int k = 0; k < kAheadRows; k += 2) {
+      add_row<G, kStreams, kVecs>(sums, w, values, j + k);
+      add_row<G, kStreams, kVecs>(odd, w + G::kRow, values, j + k + 1);
+      w += 2 * G::kRow;
+    }
+  }
+  for (; j + 2 <= rows; j += 2, w += 2 * G::kRow) {
+    add_row<G, kStreams, kVecs>(sums, w, values, j);
+    add_row<G, kStreams, kVecs>(odd, w + G::kRow, values, j + 1);
+  }
+  if (j < rows) add_row<G, kStreams, kVecs>(sums, w, values, j);
+  add<kStreams, kVecs>(sums, odd);
 #pragma GCC unroll 2
   for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4
@@ -36,23 +64,21 @@ __attribute__((noinline)) void wide_tile(WideSums<G::kVectors>& all, const float
 
 template <typename G>
 static void wide_sums(WideSums<G::kVectors>& all, const float* w, const WideRows& x, int streams) {
-  constexpr std::ptrdiff_t kCacheLine = 16;
+  const int tiles = (streams + kWideStreams - 1) / kWideStreams;
   for (int from = 0; from < x.rows; from += kRecurrentRun) {
     const int rows = x.rows - from < kRecurrentRun ? x.rows - from : kRecurrentRun;
     const float* run = w + from * G::kRow;
-    const float* next = run + rows * G::kRow;
-    const std::ptrdiff_t share = (rows * G::kRow / kCacheLine + streams - 1) / streams;
+    const int times = rows / kAheadRows * tiles;
+    const int all_lines = (int)(rows * G::kRow / kLineFloats);
+    Ahead ahead = {run + rows * G::kRow, times > 0 ? (all_lines + times - 1) / times : 0};
     for (int s = 0; s < streams;) {
       const bool together = s + kWideStreams <= streams;
-      for (std::ptrdiff_t i = 0; i < share * (together ? kWideStreams : 1); ++i) {
-        __builtin_prefetch(next, 0, 2);
-        next += kCacheLine;
-      }
       if (together) {
-        wide_tile<G, kWideStreams>(all, run, x, s, from, rows);
+        wide_tile<G, kWideStreams>(all, run, x, s, from, rows, ahead);
       } else {
-        wide_tile<G, 1>(all, run, x, s, from, rows);
+        wide_tile<G, 1>(all, run, x, s, from, rows, ahead);
       }
+      ahead.next += rows / kAheadRows * ahead.lines * kLineFloats;
       s += together ? kWideStreams : 1;
     }
   }
@@ -76,61 +102,84 @@ __attribute__((noinline)) void wide_cells(const G& group, const float* x, int x_
   cells<kCell, kVecs>(sums[0], old_h, c, new_h);
 }
 
+// What the streams of a layer read and write at one sample.
+struct WideStep {
+  WideRows x, h;
+  float* c[kMaxRecurrentStreams];
+  float* new_h[kMaxRecurrentStreams];
+};
+
 // One sample of the units of a group, from `first` on, of all streams.
 template <Cell kCell, typename G>
-static void wide_group(const G& group, const RecurrentTask& task, const RecurrentStream* streams,
-                       int count, const WideRows& x, const WideRows& h, int first, int t) {
-  const std::ptrdiff_t block = gate_block_floats(task.units);
+static void wide_group(const G& group, const WideStep& step, int count, int first) {
   WideSums<G::kVectors> inputs, gates;
+  const WideRows &x = step.x, &h = step.h;
   if (x.rows > 1) wide_sums<G>(inputs, group.weights, x, count);
   wide_sums<G>(gates, group.weights + x.rows * G::kRow, h, count);
   for (int s = 0; s < count; ++s) {
-    float* state = streams[s].state;
     wide_cells<kCell>(group, x.values[s], x.rows, inputs[s], gates[s], h.values[s] + first,
-                      state + block + first, state + (t & 1 ? 0 : 2 * block) + first);
+                      step.c[s] + first, step.new_h[s] + first);
   }
 }
 
 template <Cell kCell, int kWidth>
-static void wide_block(const RecurrentTask& task, const RecurrentStream* streams, int count,
-                       const WideRows& x, const WideRows& h, int first, int t) {
+static void wide_block(const RecurrentTask& task, const WideStep& step, int count, int first) {
   constexpr int kVecs = kWidth < kVec ? 2 : 4, kUnits = kWidth < kVec ? kWidth : kVec;
-  auto group = group_of<kWidth, kVecs>(task, h.rows, first);
+  auto group = group_of<kWidth, kVecs>(task, step.h.rows, first);
   for (int unit = 0; unit < kWidth; unit += kUnits) {
-    wide_group<kCell>(group, task, streams, count, x, h, first + unit, t);
+    wide_group<kCell>(group, step, count, first + unit);
     group.weights += kUnits, group.bias += kUnits;
   }
 }
 
-// A layer over all samples. h and the next h change places with every sample; x of a sample comes
-// together in the room after them.
+// The x of kVec samples from `input` on, sample by sample and `stride` apart.
+static void gather_inputs(const float* input, const RecurrentTask& task, std::ptrdiff_t stride,
+                          float* gathered) {
+  for (int i = 0; i < task.in_channels; i += kVec) {
+    Vec v[kVec];
+#pragma GCC unroll 16
+    for (int k = 0; k < kVec; ++k) {
+      v[k] = i + k < task.in_channels ? load(input + (i + k) * task.input_stride) : Vec{};
+    }
+    transpose(v);
+#pragma GCC unroll 16
+    for (int k = 0; k < kVec; ++k) store(gathered + k * stride + i, v[k]);
+  }
+}
+
+// A layer over all samples, kVec of them at a time: a sample of a row is a cache line of its own,
+// so x comes from the rows, and h goes to them, in whole vectors.
 template <Cell kCell>
 static void run_wide(const RecurrentTask& task, const RecurrentStream* streams, int count) {
   const std::ptrdiff_t block = gate_block_floats(task.units);
+  const std::ptrdiff_t x_block = gate_block_floats(task.in_channels);
   const int lanes = recurrent_lanes(task.units);
-  WideRows x = {{}, task.in_channels}, h = {{}, lanes};
+  static_assert(kHistory <= kWideSamples);
+  WideStep step;
+  step.x.rows = task.in_channels, step.h.rows = lanes;
   for (int t = 0; t < task.samples; ++t) {
+    const int now = t % kHistory;
     for (int s = 0; s < count; ++s) {
-      float* state = streams[s].state;
-      float* gathered = state + 3 * block;
-      const float* input = streams[s].input + t;
-      for (int i = 0; i < task.in_channels; ++i) gathered[i] = input[i * task.input_stride];
-      x.values[s] = gathered;
-      h.values[s] = state + (t & 1 ? 2 * block : 0);
+      float* gathered = streams[s].state + 3 * block;
+      float* history = gathered + kWideSamples * x_block;
+      if (task.in_channels > 1 && t % kVec == 0) {
+        gather_inputs(streams[s].input + t, task, x_block, gathered + now * x_block);
+      }
+      step.x.values[s] = task.in_channels > 1 ? gathered + now * x_block : streams[s].input + t;
+      step.h.values[s] = now == 0 ? streams[s].state : history + (now - 1) * block;
+      step.c[s] = streams[s].state + block;
+      step.new_h[s] = history + now * block;
     }
     int first = 0;
     for (; lanes - first >= kUnitBlock; first += kUnitBlock) {
-      wide_block<kCell, kUnitBlock>(task, streams, count, x, h, first, t);
+      wide_block<kCell, kUnitBlock>(task, step, count, first);
     }
-    if (first < lanes) wide_block<kCell, kUnitBlock / 2>(task, streams, count, x, h, first, t);
+    if (first < lanes) wide_block<kCell, kUnitBlock / 2>(task, step, count, first);
+    if (now < kHistory - 1 && t + 1 < task.samples) continue;
     for (int s = 0; s < count; ++s) {
-      const float* now = streams[s].state + (t & 1 ? 0 : 2 * block);
-      float* output = streams[s].output + t;
-      for (int u = 0; u < task.units; ++u) output[u * task.output_stride] = now[u];
+      const float* history = step.new_h[s] - now * block;
+      store_history(history, (int)block, task, streams[s].output + t - now);
+      copy_lanes(step.new_h[s], streams[s].state, lanes);
     }
-  }
-  if ((task.samples & 1) == 0) return;
-  for (int s = 0; s < count; ++s) {
-    copy_lanes(streams[s].state + 2 * block, streams[s].state, lanes);
   }
 }
