@@ -27,6 +27,7 @@ from fxfast.errors import (
     InputError,
     NonfiniteError,
     OutputExistsError,
+    WriteError,
 )
 
 RATE = 48000
@@ -290,6 +291,26 @@ def test_nothing_is_visible_before_the_end_or_after_an_error(tmp_path: Path) -> 
 
     with pytest.raises(KeyError):
         interrupted()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+@pytest.mark.parametrize("place", [0.3, 0.6])
+def test_what_the_disk_changed_gets_no_name(tmp_path: Path, suffix: str, place: float) -> None:
+    """One byte of the unfinished file differs when it is read back."""
+
+    def written() -> None:
+        with BlockWriter(tmp_path / f"a{suffix}", RATE, 1, None, "PCM_16") as writer:
+            writer.write(noise(1, 200_000))
+            (unfinished,) = tmp_path.glob(".fxfast-*.part")
+            content = unfinished.read_bytes()
+            at = int(place * len(content))
+            with unfinished.open("r+b") as file:
+                file.seek(at)
+                file.write(bytes([content[at] ^ 1]))
+
+    with pytest.raises(WriteError, match="incomplete on the disk"):
+        written()
     assert os.listdir(tmp_path) == []
 
 

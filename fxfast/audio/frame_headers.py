@@ -62,7 +62,8 @@ def read_aiff(window: ByteWindow) -> Header:
     channels, frames, bits = struct.unpack(">HIH", body[:8])
     rate = _extended(body[8:18])
     check_format_fields(window.name, rate, channels)
-    compression = body[18:22] if window.at(8, 4) == b"AIFC" else b"NONE"
+    # Some call a file with a compression AIFF.
+    compression = body[18:22] if len(body) == 22 else b"NONE"
     subtype, coding = _aiff_coding(window.name, compression, bits)
     if sound is None:
         if frames:
@@ -100,6 +101,8 @@ def _aiff_header(
     problem: AudioFileError | None = None
     if promised is not None and promised > present:
         problem = truncated(window.name, promised, present)
+    elif claimed_bytes > present_bytes:
+        problem = truncated(window.name, claimed_bytes, present_bytes, "bytes of sound")
     elif promised is not None:
         if not align_bytes and claimed_bytes // frame_bytes != promised:
             problem = damaged(
