@@ -34,6 +34,13 @@ CudaOpKind kind_of(const Op& op, std::size_t index) {
   }
 }
 
+CudaStep step_of(CudaOpKind kind, const Op* op = nullptr,
+                 Activation activation = Activation::kNone) {
+  CudaStep step;
+  step.kind = kind, step.op = op, step.activation = activation;
+  return step;
+}
+
 class Builder {
  public:
   Builder(const Program& program, const std::vector<bool>& from_ring)
@@ -48,9 +55,9 @@ class Builder {
   }
 
   CudaSteps build() {
-    write({CudaOpKind::kInput}, {0, 0}, true);
+    write(step_of(CudaOpKind::kInput), {0, 0}, true);
     for (std::size_t i = 0; i < program_.ops.size(); ++i) add(program_.ops[i], i);
-    CudaStep output{CudaOpKind::kOutput};
+    CudaStep output = step_of(CudaOpKind::kOutput);
     output.a = read({program_.output_line, 0});
     steps_.steps.push_back(output);
     store_rings();
@@ -59,7 +66,7 @@ class Builder {
 
  private:
   void add(const Op& op, std::size_t index) {
-    CudaStep step{kind_of(op, index), &op, op.activation};
+    CudaStep step = step_of(kind_of(op, index), &op, op.activation);
     step.a = read(op.a);
     if (op.b.line != kNoLine) step.b = read(op.b);
     if (op.c.line != kNoLine) step.c = read(op.c);
@@ -71,7 +78,7 @@ class Builder {
     if (alone) step.activation = Activation::kNone;
     write(step, op.output, whole);
     if (!alone) return;
-    CudaStep activate{CudaOpKind::kActivate, &op, op.activation};
+    CudaStep activate = step_of(CudaOpKind::kActivate, &op, op.activation);
     activate.a = read(op.output);
     write(activate, op.output, false);
   }
@@ -98,7 +105,7 @@ class Builder {
       fresh.from_ring = from_ring_[operand.line];
       steps_.spans.push_back(fresh);
       if (history > 0 && !fresh.from_ring) {
-        CudaStep fetch{CudaOpKind::kFetch};
+        CudaStep fetch = step_of(CudaOpKind::kFetch);
         fetch.output = {span, 0};
         steps_.steps.push_back(fetch);
       }
@@ -115,7 +122,7 @@ class Builder {
       for (std::size_t n = 0; n < steps_.spans.size(); ++n) {
         const CudaSpan& span = steps_.spans[n];
         if (span.history == 0 || s != last_use(static_cast<int>(n), span.from_ring)) continue;
-        CudaStep store{CudaOpKind::kStore};
+        CudaStep store = step_of(CudaOpKind::kStore);
         store.a = {static_cast<int>(n), 0};
         all.push_back(store);
       }

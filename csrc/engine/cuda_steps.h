@@ -30,7 +30,7 @@ struct CudaOperand {
 };
 
 struct CudaStep {
-  cuda::CudaOpKind kind;
+  cuda::CudaOpKind kind = cuda::CudaOpKind::kInput;
   const Op* op = nullptr;  // none for input, fetch, store and output
   Activation activation = Activation::kNone;
   CudaOperand a, b, c, output;
