@@ -254,8 +254,9 @@ class CudaStream:
     def play(self, rows: np.ndarray, knobs: np.ndarray | None = None) -> np.ndarray:
         """The next block (C, T). Raises ``InputError`` for NaN or infinity."""
         assert knobs is None or knobs.size == 0
+        rows = np.ascontiguousarray(rows)
         engine().require_finite(rows)
-        return self._play(np.ascontiguousarray(rows), 0)
+        return self._play(rows, 0)
 
     def _play(self, rows: np.ndarray, warm_up: int) -> np.ndarray:
         samples = rows.shape[1]
