@@ -15,28 +15,34 @@ struct DelayLine {
 };
 
 // Lagrange's weights of the points at -1, 0, 1 and 2 samples for a place between 0 and 1.
-static FXFAST_INLINE Vec interpolated(const Vec (&u)[4], Vec f, int points) {
-  if (points == 2) return u[1] + f * (u[0] - u[1]);
-  const Vec less = f - 1.0f, least = f - 2.0f, more = f + 1.0f;
-  const Vec inner = more * least * 0.5f, outer = f * less * (1.0f / 6.0f);
-  return (u[2] * (inner * less) - u[1] * (inner * f)) +
-         (u[0] * (outer * more) - u[3] * (outer * least));
+template <int kPointCount>
+static FXFAST_INLINE Vec interpolated(const Vec (&u)[kPointCount], Vec f) {
+  if constexpr (kPointCount == 2) {
+    return u[1] + f * (u[0] - u[1]);
+  } else {
+    const Vec less = f - 1.0f, least = f - 2.0f, more = f + 1.0f;
+    const Vec inner = more * least * 0.5f, outer = f * less * (1.0f / 6.0f);
+    return (u[2] * (inner * less) - u[1] * (inner * f)) +
+           (u[0] * (outer * more) - u[3] * (outer * least));
+  }
 }
 
 // What a voice adds to a vector of samples from `place` of the ring on, `sample` of the stream.
-static FXFAST_INLINE Vec voice_of(const DelayLine& line, const DelayVoice& voice, int points,
-                                  std::ptrdiff_t place, std::uint64_t sample) {
-  const int behind = points == 2 ? 1 : 2;
-  Vec u[4] = {};
+// `scratch` is room for one vector, through which lanes become addresses.
+template <int kPointCount>
+static FXFAST_INLINE Vec voice_of(const DelayLine& line, const DelayVoice& voice,
+                                  std::ptrdiff_t place, std::uint64_t sample, float* scratch) {
+  constexpr int behind = kPointCount == 2 ? 1 : 2;
+  Vec u[kPointCount];
   if (voice.bits == 0) {
     const float offset = voice.table[0];
     const int whole = static_cast<int>(offset);
     const std::ptrdiff_t oldest = line.wrapped(
         line.wrapped(place) - static_cast<std::ptrdiff_t>(voice.base + whole) - behind);
-    for (int k = 0; k < points; ++k) u[k] = load(line.ring + oldest + k);
-    return voice.gain * interpolated(u, broadcast(offset - static_cast<float>(whole)), points);
+    for (int k = 0; k < kPointCount; ++k) u[k] = load(line.ring + oldest + k);
+    return voice.gain * interpolated(u, broadcast(offset - static_cast<float>(whole)));
   }
-  float fraction[kVec], from[kVec], to[kVec], points_of[4][kVec];
+  float fraction[kVec], from[kVec], to[kVec], points_of[kPointCount][kVec];
   const std::uint64_t last = (std::uint64_t{1} << voice.bits) - 1;
   for (int lane = 0; lane < kVec; ++lane) {
     const std::uint64_t phase = delay_phase(voice, sample + static_cast<std::uint64_t>(lane));
@@ -49,14 +55,32 @@ static FXFAST_INLINE Vec voice_of(const DelayLine& line, const DelayVoice& voice
   const Vec start = load(from);
   const Vec offset = start + load(fraction) * (1.0f / 16777216.0f) * (load(to) - start);
   const IntVec whole = __builtin_convertvector(offset, IntVec);
+  __builtin_memcpy(scratch, &whole, sizeof(whole));
   for (int lane = 0; lane < kVec; ++lane) {
     const std::ptrdiff_t now = line.wrapped(line.wrapped(place) + lane);
+    int samples_of_lane;
+    __builtin_memcpy(&samples_of_lane, scratch + lane, sizeof(int));
     const std::ptrdiff_t oldest =
-        line.wrapped(now - static_cast<std::ptrdiff_t>(voice.base + whole[lane]) - behind);
-    for (int k = 0; k < points; ++k) points_of[k][lane] = line.ring[oldest + k];
+        line.wrapped(now - static_cast<std::ptrdiff_t>(voice.base + samples_of_lane) - behind);
+    for (int k = 0; k < kPointCount; ++k) points_of[k][lane] = line.ring[oldest + k];
   }
-  for (int k = 0; k < points; ++k) u[k] = load(points_of[k]);
-  return voice.gain * interpolated(u, offset - __builtin_convertvector(whole, Vec), points);
+  for (int k = 0; k < kPointCount; ++k) u[k] = load(points_of[k]);
+  return voice.gain * interpolated(u, offset - __builtin_convertvector(whole, Vec));
+}
+
+// The voices together, for `n` samples of a chunk.
+template <int kPointCount>
+static void add_voices(const DelayLine& line, const DelayVoice* voices, std::ptrdiff_t place,
+                       std::uint64_t sample, int n, float* d, float* scratch) {
+  const int count = static_cast<int>(line.number(kVoices));
+  for (int t = 0; t < n; t += kVec) {
+    Vec sum = {};
+    for (int v = 0; v < count; ++v) {
+      sum += voice_of<kPointCount>(line, voices[v], place + t,
+                                   sample + static_cast<std::uint64_t>(t), scratch);
+    }
+    store(d + t, sum);
+  }
 }
 
 static void put_in_ring(const DelayLine& line, std::ptrdiff_t place, const float* values, int n) {
@@ -97,19 +121,16 @@ static void delay_chunk(const DelayLine& line, const DelayVoice* voices, int fir
   auto* position = reinterpret_cast<DelayPosition*>(task.state);
   const std::uint64_t sample = position->samples;
   const auto place = static_cast<std::ptrdiff_t>(sample % static_cast<std::uint64_t>(task.ring));
-  const int points = static_cast<int>(line.number(kPoints));
-  const int count = static_cast<int>(line.number(kVoices));
   const float* x = task.input + first;
   float* d = task.state + kDelayMadeOffset;
   float* f = d + kDelayChunkFloats;
   const bool has_feedback = line.number(kFeedback) != 0.0f;
   if (!has_feedback) put_in_ring(line, place, x, n);
-  for (int t = 0; t < n; t += kVec) {
-    Vec sum = {};
-    for (int v = 0; v < count; ++v) {
-      sum += voice_of(line, voices[v], points, place + t, sample + static_cast<std::uint64_t>(t));
-    }
-    store(d + t, sum);
+  // What the sections make comes later: its room is free until then.
+  if (line.number(kPoints) == 2.0f) {
+    add_voices<2>(line, voices, place, sample, n, d, f);
+  } else {
+    add_voices<4>(line, voices, place, sample, n, d, f);
   }
   const bool has_sections = line.number(kSections) != 0.0f;
   if (has_sections) run_sections(line, d, f, n);
