@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from fake_player import MODEL_RATE, FakePlayer
+from fake_player import MODEL_RATE, FakePlayer, one_layer_graph
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tolerances import TOLERANCES
 
+from fxfast import Player
 from fxfast.audio.files import probe, read_audio
 from fxfast.audio.loudness import LoudnessMeter
+from fxfast.cli import main
 from fxfast.errors import ChannelsError, InputError, NonfiniteError, RateError
+from fxfast.exchange import load, save
 from fxfast.rendering import Processing, RenderedFile, render_file
 
 
@@ -248,3 +252,76 @@ def test_any_block_size_gives_the_same_file(
 def test_wrong_settings_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Processing(**fields).check()  # type: ignore[arg-type]
+
+
+# --- memory and the command --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "processing",
+    [
+        Processing(),
+        Processing(normalize="loudness"),
+        Processing(normalize="peak", channels="mid-side"),
+        Processing(resample=True),
+    ],
+)
+def test_memory_does_not_grow_with_the_length(tmp_path: Path, processing: Processing) -> None:
+    rate = 44_100 if processing.resample else MODEL_RATE
+    peaks = []
+    for seconds in (4, 40):
+        source = write(tmp_path / "in.wav", np.zeros((2, seconds * rate), np.float32), rate)
+        tracemalloc.start()
+        render_file(
+            FakePlayer(0.5, 0.25),
+            source,
+            tmp_path / "out.wav",
+            processing=processing,
+            overwrite=True,
+            block_frames=8192,
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] <= peaks[0] + (64 << 10)
+
+
+def test_the_command_takes_every_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / "in.wav", noise(2, MODEL_RATE))
+    model = tmp_path / "model.safetensors"
+    save(one_layer_graph(0.25, 0.5), model)
+    command = ["render", str(model), str(source), "--out"]
+    for name, options, wanted in (
+        (
+            "peak",
+            ["--normalize", "peak", "--target", "-6"],
+            Processing(normalize="peak", target_db=-6.0),
+        ),
+        (
+            "mid-side",
+            ["--channels", "mid-side", "--gain", "-3"],
+            Processing(channels="mid-side", gain_db=-3.0),
+        ),
+        ("dither", ["--dither", "--subtype", "pcm_16"], Processing(dither=True)),
+        (
+            "zero",
+            ["--nonfinite", "zero", "--ignore-rate"],
+            Processing(nonfinite="zero", ignore_rate=True),
+        ),
+    ):
+        assert main([*command, str(tmp_path / name), *options]) == 0
+        alone = tmp_path / f"{name}.wav"
+        subtype = "pcm_16" if name == "dither" else "keep"
+        render_file(
+            Player(load(model), threads=1), source, alone, processing=wanted, subtype=subtype
+        )
+        assert (tmp_path / name / "in.wav").read_bytes() == alone.read_bytes()
+    capsys.readouterr()
+    for options, message in (
+        (["--target", "-6"], "target: expected none without normalize"),
+        (["--normalize", "peak", "--target", "nan"], "target: expected a number of decibels"),
+    ):
+        assert main([*command, str(tmp_path / "wrong"), *options]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "wrong").exists()
