@@ -292,23 +292,14 @@ def test_the_command_takes_every_setting(
     model = tmp_path / "model.safetensors"
     save(one_layer_graph(0.25, 0.5), model)
     command = ["render", str(model), str(source), "--out"]
+    peak = Processing(normalize="peak", target_db=-6.0)
+    sides = Processing(channels="mid-side", gain_db=-3.0)
+    zero = Processing(nonfinite="zero", ignore_rate=True)
     for name, options, wanted in (
-        (
-            "peak",
-            ["--normalize", "peak", "--target", "-6"],
-            Processing(normalize="peak", target_db=-6.0),
-        ),
-        (
-            "mid-side",
-            ["--channels", "mid-side", "--gain", "-3"],
-            Processing(channels="mid-side", gain_db=-3.0),
-        ),
+        ("peak", ["--normalize", "peak", "--target", "-6"], peak),
+        ("mid-side", ["--channels", "mid-side", "--gain", "-3"], sides),
         ("dither", ["--dither", "--subtype", "pcm_16"], Processing(dither=True)),
-        (
-            "zero",
-            ["--nonfinite", "zero", "--ignore-rate"],
-            Processing(nonfinite="zero", ignore_rate=True),
-        ),
+        ("zero", ["--nonfinite", "zero", "--ignore-rate"], zero),
     ):
         assert main([*command, str(tmp_path / name), *options]) == 0
         alone = tmp_path / f"{name}.wav"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from wavenets import a1
 
 from fxfast import Player
 from fxfast.audio.files import read_audio
+from fxfast.errors import AudioFileError
 from fxfast.graph import Linear, ModelGraph, Sequential
 from fxfast.player import MODES
 from fxfast.rendering import Processing, RunOptions, render_file, render_library
@@ -142,3 +144,47 @@ def test_an_error_in_a_part_is_the_files(tmp_path: Path) -> None:
     report = render_library(graph, [source], tmp_path / "out", options=RunOptions(jobs=3))
     assert [file.code for file in report.failed] == ["E_NONFINITE"]
     assert (tmp_path / "out" / "good.wav").exists()
+
+
+def test_the_next_block_is_made_while_the_last_is_used_where_a_core_is_free() -> None:
+    made: list[int] = []
+    ready = [threading.Event() for _ in range(4)]
+
+    def blocks() -> Iterator[np.ndarray]:
+        for number in range(4):
+            made.append(number)
+            ready[number].set()
+            yield np.full((1, 1), number, np.float32)
+
+    cores = Cores(2)
+    with cores.one():
+        for number, block in enumerate(cores.ahead(blocks())):
+            assert block[0, 0] == number
+            if number < 3:
+                assert ready[number + 1].wait(20)
+    made.clear()
+    with cores.one(), cores.one():
+        for number, _ in enumerate(cores.ahead(blocks())):
+            assert made == list(range(number + 1))
+    cores.close()
+
+
+def test_what_goes_wrong_ahead_is_told_where_it_would_have_been() -> None:
+    def blocks() -> Iterator[np.ndarray]:
+        yield np.zeros((1, 1), np.float32)
+        raise AudioFileError("the second")
+
+    cores = Cores(2)
+    with cores.one():
+        found = cores.ahead(blocks())
+        assert next(found).shape == (1, 1)
+        with pytest.raises(AudioFileError, match="the second"):
+            next(found)
+        with cores.more(8) as free:
+            assert free == 1
+        stopped = cores.ahead(blocks())
+        next(stopped)
+        del stopped  # a run that is stopped does not use the rest
+        with cores.more(8) as free:
+            assert free == 1
+    cores.close()

@@ -134,6 +134,8 @@ def render_file(
     levels = Levels()
     with writer:
         blocks = _output_blocks(player, source, processing, Path(out_path).parent, levels)
+        ahead = getattr(player, "ahead", None)  # of players that know of free cores
+        blocks = blocks if ahead is None else ahead(blocks)
         for block_ct in blocks:
             if stopped is not None and stopped():
                 raise RunError(f"{printable(out_path)}: stopped before it was complete")

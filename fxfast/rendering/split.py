@@ -4,14 +4,15 @@ A run has as many cores as jobs. A thread holds one while it renders a file; a f
 by block through a model which is not recurrent borrows those that nobody holds, for one block at a
 time. Its channels then run side by side, and so do parts of a channel: a part begins with as much
 of the sound before it as the model hears, on the grid of the model, so that every sample is to the
-bit what one core would have made of it.
+bit what one core would have made of it. While a block is encoded, the next one is decoded and
+rendered.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Protocol, TypeGuard
@@ -88,6 +89,25 @@ class Cores:
             for future in futures:
                 future.result()
 
+    def ahead(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """``blocks``, the next one made while the last is used, where a core is free for it.
+
+        There are never more threads at work than cores are held, so none waits for a thread.
+        """
+        block = next(blocks, None)
+        while block is not None:
+            with self.more(1) as free:
+                if free:
+                    future = self._pool.submit(next, blocks, None)
+                    try:
+                        yield block
+                    finally:
+                        wait([future])
+                    block = future.result()
+                else:
+                    yield block
+                    block = next(blocks, None)
+
     def close(self) -> None:
         self._pool.shutdown()
 
@@ -105,6 +125,10 @@ class SplitPlayer:
     @property
     def grid_samples(self) -> int:
         return self.player.grid_samples
+
+    def ahead(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """As ``Cores.ahead``."""
+        return self.cores.ahead(blocks)
 
     def stream(self, channels: int = 1, knobs: dict[str, float] | None = None) -> BlockStream:
         if knobs is not None:
