@@ -13,10 +13,12 @@ from fxfast.errors import ModelError
 from fxfast.graph import (
     CELL_GATES,
     Activation,
+    Compressor,
     Conv1x1,
     ConvStack,
     Delay,
     Film,
+    Gate,
     LayerArray,
     Linear,
     ModelGraph,
@@ -39,6 +41,7 @@ from fxfast.program import (
     FilmOp,
     FilterOp,
     GateOp,
+    LevelGainOp,
     Op,
     Program,
     RecurrentOp,
@@ -123,6 +126,11 @@ class _Builder:
         self.ops.append(DelayOp(line, output, node))
         return output
 
+    def level_gain(self, line: int, node: Compressor | Gate) -> int:
+        output = self._line(1)
+        self.ops.append(LevelGainOp(line, output, _gain_numbers(node)))
+        return output
+
     def activate(self, line: int, activation: Activation) -> int:
         if activation.kind == "none":
             return line
@@ -168,6 +176,21 @@ def _gates_of(layer: RecurrentLayer) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(weight), np.ascontiguousarray(bias)
 
 
+def _gain_numbers(node: Compressor | Gate) -> np.ndarray:
+    """The numbers of a gain in the order of csrc/kernels/gain_task.h, then its curve."""
+    squares = float(node.detector == "power")
+    detector = [squares, node.detector_rise, node.detector_fall, node.gain_rise, node.gain_fall]
+    if isinstance(node, Compressor):
+        place = [0.0, 0.0, 0.0, 0.0, 0.0, node.first_level, node.points_per_level]
+        return np.concatenate([[0.0, *detector, *place], node.curve]).astype(np.float32)
+    levels = [float(node.hold_samples), node.open_level, node.close_level, node.range_gain]
+    # A gate has no curve; the engine wants the shortest.
+    return np.array(
+        [1.0, *detector, *levels, float(node.ramps == "exponential"), 0.0, 1.0, 0.0, 0.0],
+        np.float32,
+    )
+
+
 def _lower_node(builder: _Builder, node: Node, line: int) -> int:
     if isinstance(node, ConvStack):
         return _lower_stack(builder, node, line)
@@ -187,6 +210,8 @@ def _lower_node(builder: _Builder, node: Node, line: int) -> int:
         return builder.filter(line, node)
     if isinstance(node, Delay):
         return builder.delay(line, node)
+    if isinstance(node, Compressor | Gate):
+        return builder.level_gain(line, node)
     raise ModelError(f"graph: expected a node that the engine knows, got {node.kind}")
 
 

@@ -15,6 +15,7 @@ from fxfast.program import (
     FilmOp,
     FilterOp,
     GateOp,
+    LevelGainOp,
     Op,
     Program,
     RecurrentOp,
@@ -24,6 +25,7 @@ from fxfast.program import (
 _NO_LINE = 0xFFFFFFFF
 _CONV, _ACTIVATE, _COMBINE, _RECURRENT, _FILTER = 0, 1, 2, 3, 4
 _DELAY = 7
+_LEVEL_GAIN = 8
 _CELLS = {"lstm": 0, "gru": 1}
 _ADD, _MULTIPLY, _SCALE_SHIFT, _BLEND = 0, 1, 2, 3
 _ACTIVATIONS = {
@@ -85,6 +87,10 @@ def _native(op: Op, lines: tuple[int, ...]) -> list[NativeOp]:
     if isinstance(op, DelayOp):
         operands = ((op.input, 0), _NONE, _NONE, (op.output, 0))
         return [NativeOp(_DELAY, 0, 0, operands, 1, params=delay_numbers(op.node))]
+    if isinstance(op, LevelGainOp):
+        place, output = (op.input, 0), (op.output, 0)
+        operands = (place, _NONE, _NONE, output)
+        return [NativeOp(_LEVEL_GAIN, 0, 0, operands, 1, params=op.numbers)]
     return _gate(op, lines)
 
 

@@ -121,10 +121,22 @@ class DelayOp:
     node: Delay
 
 
+@dataclass(frozen=True, eq=False)
+class LevelGainOp:
+    """``output = input`` times a gain that follows its level, one channel.
+
+    ``numbers`` (float32) are those of csrc/kernels/gain_task.h in that order, then the curve.
+    """
+
+    input: int
+    output: int
+    numbers: np.ndarray
+
+
 # Below, a convolution of one channel does less.
 MIN_FILTER_TAPS = 32
 
-Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp | RecurrentOp | FilterOp | DelayOp
+Op = ConvOp | GateOp | FilmOp | ActivateOp | AddOp | RecurrentOp | FilterOp | DelayOp | LevelGainOp
 # The operands of each operation, those first that the output may take the place of.
 _OPERANDS: dict[type, tuple[str, ...]] = {
     ConvOp: ("add", "input"),
@@ -135,12 +147,14 @@ _OPERANDS: dict[type, tuple[str, ...]] = {
     RecurrentOp: ("input",),
     FilterOp: ("input",),
     DelayOp: ("input",),
+    LevelGainOp: ("input",),
 }
 _IN_PLACE = {
     ConvOp: ("add",),
     FilmOp: ("input",),
     ActivateOp: ("input",),
     AddOp: ("a", "b"),
+    LevelGainOp: ("input",),
 }
 
 

@@ -16,10 +16,12 @@ from fxfast.graph import (
     CYCLE,
     FILM_PLACES,
     Activation,
+    Compressor,
     ConvLayer,
     ConvStack,
     Delay,
     DelayVoice,
+    Gate,
     Linear,
     ModelGraph,
     Node,
@@ -142,6 +144,18 @@ def flanger() -> Delay:
     return Delay((voice,), 0.7, 0.0, 0.5, -0.6, SECTIONS[1:], "cubic")
 
 
+def compressor(detector: str = "peak") -> Compressor:
+    """4 to 1 above -30 dB, with a soft knee, by a fast detector."""
+    levels = np.linspace(-12, 0, 97)
+    over = np.logaddexp(0, 4 * (levels + 5)) / 4
+    curve = (0.2 - 0.75 * over).astype(np.float32)
+    return Compressor(detector, 0.05, 0.002, 0.004, 0.02, -12.0, 8.0, curve)
+
+
+def gate(ramps: str = "linear") -> Gate:
+    return Gate("peak", 0.5, 0.01, 0.02, 0.01, 0.25, 0.125, 20, 0.125, ramps)
+
+
 FAMILIES: dict[str, Callable[[], Node]] = {
     "conv stack": lambda: random_stack(1, [1, 7, 5, 1]),
     "convnet": lambda: parse(convnet_document(5, [1, 2, 4], False)).root,
@@ -160,6 +174,12 @@ FAMILIES: dict[str, Callable[[], Node]] = {
     "sequential": lambda: Sequential(
         (random_stack(6, [1, 2, 1]), random_wavenet(5, [Options(2)]), Linear(_ONE))
     ),
+    "compressor": compressor,
+    "compressor of power into a net": lambda: Sequential(
+        (compressor("power"), random_stack(7, [1, 4, 1]))
+    ),
+    "gate": gate,
+    "gate with exponential ramps": lambda: gate("exponential"),
     "container": lambda: parse(container(), slim=0).root,
     "echo": echo,
     "chorus": chorus,

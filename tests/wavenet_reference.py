@@ -13,8 +13,10 @@ from activations import activate
 
 from fxfast.graph import (
     CYCLE,
+    Compressor,
     ConvStack,
     Delay,
+    Gate,
     Linear,
     ModelGraph,
     Recurrent,
@@ -48,6 +50,8 @@ def longest_path(node: Any) -> int:
         return sum(longest_path(child) for child in node.children)
     if isinstance(node, Recurrent | Delay):
         return SETTLING_SAMPLES
+    if isinstance(node, Compressor | Gate):
+        return 1  # silence leaves it where it begins
     found = 0 if node.condition is None else longest_path(node.condition)
     for array in node.arrays:
         found += array.head_weight.shape[2] * array.head_dilation
@@ -77,6 +81,8 @@ def forward(node: Any, x_ct: np.ndarray, silence: int = 0) -> np.ndarray:
         for layer in node.layers:
             h = activate(layer.activation, conv(h, layer.weight, layer.bias, layer.dilation))
         return h + x_ct[: len(h)] if node.skip else h
+    if isinstance(node, Compressor | Gate):
+        return level_gain(node, x_ct)
     assert isinstance(node, WaveNet)
     return wavenet(node, x_ct)
 
@@ -173,6 +179,54 @@ def cells(layer: RecurrentLayer, x_ct: np.ndarray) -> np.ndarray:
             h = (1 - z) * np.tanh(xn + sigmoid(xr + hr) * hn) + z * h
         outputs[t] = h
     return outputs.T
+
+
+def level_gain(node: Compressor | Gate, x_ct: np.ndarray) -> np.ndarray:
+    """Detector, then static curve and smoothing, or the gate's three phases; every operation in
+    the dtype of x."""
+    dtype = x_ct.dtype.type
+    x = x_ct[0]
+    levels, e = np.empty_like(x), dtype(0)
+    for t, d in enumerate(x * x if node.detector == "power" else np.abs(x)):
+        e += dtype(node.detector_rise if d > e else node.detector_fall) * (d - e)
+        levels[t] = e
+    if isinstance(node, Gate):
+        return x_ct * _gate_gains(node, levels)
+    log2 = np.log2(np.maximum(levels, dtype(1.2e-38)))
+    log2 = log2 * dtype(0.5) if node.detector == "power" else log2
+    points = np.arange(len(node.curve), dtype=x.dtype)
+    places = (log2 - dtype(node.first_level)) * dtype(node.points_per_level)
+    targets = np.interp(places, points, node.curve.astype(x.dtype)).astype(x.dtype)
+    gains, s = np.empty_like(x), dtype(node.curve[0])
+    for t, target in enumerate(targets):
+        s += dtype(node.gain_rise if target > s else node.gain_fall) * (target - s)
+        gains[t] = s
+    return x_ct * np.exp2(gains)
+
+
+def _gate_gains(node: Gate, levels: np.ndarray) -> np.ndarray:
+    dtype = levels.dtype.type
+    up, down, share = dtype(node.gain_rise), dtype(node.gain_fall), dtype(node.range_gain)
+    exponential = node.ramps == "exponential"
+    g, phase, hold = dtype(0), "closing", 0
+    gains = np.empty_like(levels)
+    for t, level in enumerate(levels):
+        if phase == "closing" and level >= node.open_level:
+            phase = "opening"
+        elif phase == "open" and level >= node.close_level:
+            hold = node.hold_samples
+        elif phase == "open" and hold > 0:
+            hold -= 1
+        elif phase == "open":
+            phase = "closing"
+        if phase == "closing":
+            g = max(dtype(0), g - down * (g if exponential else dtype(1)))
+        else:
+            g = min(dtype(1), g + up * (dtype(1) - g if exponential else dtype(1)))
+        if phase == "opening" and g >= (dtype(0.999) if exponential else dtype(1)):
+            phase, hold = "open", node.hold_samples
+        gains[t] = share + (dtype(1) - share) * g
+    return gains
 
 
 def wavenet(net: WaveNet, x_ct: np.ndarray) -> np.ndarray:

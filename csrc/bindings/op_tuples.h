@@ -53,6 +53,9 @@ inline Op op_of(const OpTuple& tuple) {
   }
   if (bias) op.bias = to_vector(*bias);
   if (params) op.params = to_vector(*params);
+  if (op.kind == OpKind::kLevelGain) {
+    op.in_channels = static_cast<int>(op.params.size()) - kGainNumbers;
+  }
   return op;
 }
 

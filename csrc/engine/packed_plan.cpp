@@ -11,6 +11,7 @@
 #include "engine/filter.h"
 #include "engine/lane_plan.h"
 #include "engine/layer_groups.h"
+#include "engine/level_gain.h"
 #include "engine/op_sizes.h"
 #include "engine/stream_state.h"
 #include "engine/time_grid.h"
@@ -86,6 +87,9 @@ class Layout {
     } else if (kind == OpKind::kDelay) {
       params = op.taps;
       cell = static_cast<std::uint64_t>(delay_state_floats(op.dilation));
+    } else if (kind == OpKind::kLevelGain) {
+      params = static_cast<std::uint64_t>(gain_params(op.in_channels));
+      cell = kGainStateFloats;
     }
     op.weights_offset = weights == 0 ? 0 : take(plan_bytes_, weights);
     op.bias_offset = bias == 0 ? 0 : take(plan_bytes_, bias);
@@ -160,6 +164,12 @@ void check_op_sizes(const PlanOp& op) {
   if (kind == OpKind::kDelay) return check_delay_sizes(op);
   require(op.taps == 1 && op.dilation == 1, "taps of another operation");
   require(op.transform == 0, "a transform of another operation");
+  if (kind == OpKind::kLevelGain) {
+    return require(op.out_channels == 1 && op.in_channels >= kMinCurvePoints &&
+                       op.in_channels <= kMaxCurvePoints &&
+                       op.activation == static_cast<std::uint32_t>(Activation::kNone),
+                   "bad sizes of a level-dependent gain");
+  }
   if (kind != OpKind::kRecurrent) {
     return require(op.in_channels == 0, "input channels of another operation");
   }
@@ -211,7 +221,8 @@ PlanOp sizes_of(const Op& op) {
   out.activation = static_cast<std::uint32_t>(op.activation);
   out.combine = static_cast<std::uint32_t>(op.combine);
   out.cell = static_cast<std::uint32_t>(op.cell);
-  out.in_channels = mixes_channels ? static_cast<std::uint32_t>(op.in_channels) : 0;
+  const bool has_ins = mixes_channels || op.kind == OpKind::kLevelGain;
+  out.in_channels = has_ins ? static_cast<std::uint32_t>(op.in_channels) : 0;
   out.out_channels = static_cast<std::uint32_t>(op.out_channels);
   out.taps = static_cast<std::uint32_t>(op.taps);
   out.dilation = static_cast<std::uint32_t>(op.dilation);
@@ -313,6 +324,7 @@ std::int64_t PlanView::multiply_adds_per_sample() const {
     const std::int64_t ins = operation.in_channels, outs = operation.out_channels;
     if (kind == OpKind::kConv) total += ins * outs * operation.taps;
     if (kind == OpKind::kRecurrent) total += (ins + outs) * 4 * outs;
+    if (kind == OpKind::kLevelGain) total += kGainMultiplyAdds;
     if (kind == OpKind::kFilter) total += FilterLayout(operation.taps).multiply_adds_per_sample();
     if (kind == OpKind::kDelay)
       total += check_delay(floats(operation.params_offset), operation.taps, "plan").multiply_adds;

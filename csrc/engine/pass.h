@@ -3,6 +3,7 @@
 
 #include "engine/delay.h"
 #include "engine/filter.h"
+#include "engine/level_gain.h"
 #include "engine/packed_plan.h"
 #include "engine/stream_state.h"
 #include "kernels/kernel_table.h"
@@ -53,6 +54,7 @@ class Pass {
           continue;
         case OpKind::kFilter: filter(op); break;
         case OpKind::kDelay: delay(op); break;
+        case OpKind::kLevelGain: level_gain(op); break;
         case OpKind::kToLanes: kernels_.to_lanes(layout(op)); break;
         case OpKind::kFromLanes: kernels_.from_lanes(layout(op)); break;
       }
@@ -221,6 +223,12 @@ class Pass {
     const auto run = is_settling ? run_delay_at_rest : kernels_.delay;
     run({rows(op.a), rows(op.output), plan_.floats(op.params_offset),
          line_at(state_, op.cell_offset), static_cast<std::ptrdiff_t>(op.dilation), samples_});
+  }
+
+  void level_gain(const PlanOp& op) const noexcept {
+    kernels_.level_gain({rows(op.a), rows(op.output), plan_.floats(op.params_offset),
+                         reinterpret_cast<GainState*>(state_ + op.cell_offset),
+                         static_cast<int>(op.in_channels), samples_});
   }
 
   // Whether operation `i` is a recurrent layer over all that the operation before it writes.

@@ -5,6 +5,8 @@
 
 #include "base/check.h"
 #include "engine/delay.h"
+#include "engine/filter.h"
+#include "engine/level_gain.h"
 
 namespace fxfast {
 namespace {
@@ -95,11 +97,12 @@ void validate_op(const Op& op, const std::string& name) {
   if (op.kind == OpKind::kRecurrent) validate_recurrent(op, name);
   if (op.kind == OpKind::kFilter) validate_filter(op, name);
   if (op.kind == OpKind::kDelay) return validate_delay(op, name);
+  require_finite(op.params, name + ".params");
+  if (op.kind == OpKind::kLevelGain) return validate_level_gain(op, name);
   require_size(op.params,
                op.kind == OpKind::kRecurrent ? 2 * op.out_channels
                                              : activation_params(op.activation, op.out_channels),
                name + ".params");
-  require_finite(op.params, name + ".params");
 }
 
 }  // namespace

@@ -24,11 +24,12 @@ enum class OpKind : std::uint32_t {
   kToLanes = 5,
   kFromLanes = 6,
   kDelay = 7,
+  kLevelGain = 8,
 };
-constexpr std::uint32_t kOpKindCount = 8;
+constexpr std::uint32_t kOpKindCount = 9;
 // Whether an operation depends on all samples before.
 constexpr bool has_endless_memory(OpKind kind) {
-  return kind == OpKind::kRecurrent || kind == OpKind::kDelay;
+  return kind == OpKind::kRecurrent || kind == OpKind::kDelay || kind == OpKind::kLevelGain;
 }
 constexpr bool is_layout(OpKind kind) {
   return kind == OpKind::kToLanes || kind == OpKind::kFromLanes;
@@ -50,7 +51,7 @@ struct Op {
   Operand b{kNoLine, 0};                      // kConv: added to the sums, or none; kCombine
   Operand c{kNoLine, 0};                      // kCombine, where it reads c
   Operand output;
-  int in_channels = 0;  // kConv, kRecurrent, kFilter
+  int in_channels = 0;  // kConv, kRecurrent, kFilter; kLevelGain: points of the curve
   int out_channels = 0;
   int taps = 1;      // kConv, kFilter
   int dilation = 1;  // kConv
@@ -61,6 +62,7 @@ struct Op {
   std::vector<float> bias;  // kConv, kFilter: [out], or empty; kRecurrent: [4][out]
   // activation_params(activation, out_channels) values; kRecurrent: h and c before any sound;
   // kDelay: its numbers as delay_task.h packs them.
+  // kLevelGain: kGainNumbers numbers and the curve.
   std::vector<float> params;
 
   std::int64_t history_samples() const { return std::int64_t{taps - 1} * dilation; }

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "engine/delay.h"
+#include "engine/level_gain.h"
 #include "engine/run_block.h"
 
 namespace fxfast {
@@ -20,12 +21,24 @@ constexpr std::int64_t kSilenceBetweenLooks = 1 << 12;
 constexpr std::int64_t kLongestSilence = 1 << 18;
 constexpr std::int64_t kMostMultiplyAdds = std::int64_t{1} << 36;
 
+// Floats of an operation's state that hold something of all the samples before; 0 for none.
+std::size_t lasting_floats(const PlanOp& op) noexcept {
+  const auto kind = static_cast<OpKind>(op.kind);
+  if (kind == OpKind::kLevelGain) return kGainStateFloats;
+  if (kind != OpKind::kRecurrent) return 0;
+  return static_cast<std::size_t>(cell_state_floats(op.out_channels));
+}
+
 void set_initial_cells(const PlanView& plan, std::byte* state) noexcept {
   for (std::size_t i = 0; i < plan.op_count(); ++i) {
     const PlanOp& op = plan.op(i);
-    if (op.kind != static_cast<std::uint32_t>(OpKind::kRecurrent)) continue;
-    const auto floats = static_cast<std::size_t>(cell_state_floats(op.out_channels));
-    std::memcpy(state + op.cell_offset, plan.floats(op.params_offset), floats * sizeof(float));
+    const float* params = plan.floats(op.params_offset);
+    if (op.kind == static_cast<std::uint32_t>(OpKind::kLevelGain)) {
+      const GainState initial = initial_gain_state(params);
+      std::memcpy(state + op.cell_offset, &initial, sizeof(initial));
+    } else if (const std::size_t floats = lasting_floats(op); floats > 0) {
+      std::memcpy(state + op.cell_offset, params, floats * sizeof(float));
+    }
   }
 }
 
@@ -33,8 +46,7 @@ std::uint64_t hash_of_cells(const PlanView& plan, const std::byte* state) noexce
   std::uint64_t hash = 1;
   for (std::size_t i = 0; i < plan.op_count(); ++i) {
     const PlanOp& op = plan.op(i);
-    if (op.kind != static_cast<std::uint32_t>(OpKind::kRecurrent)) continue;
-    const auto floats = static_cast<std::size_t>(cell_state_floats(op.out_channels));
+    const std::size_t floats = lasting_floats(op);
     for (std::size_t f = 0; f < floats; ++f) {
       std::uint32_t bits;
       std::memcpy(&bits, state + op.cell_offset + f * sizeof(float), sizeof(bits));

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "kernels/delay_task.h"
+#include "kernels/gain_task.h"
 #include "kernels/lane_tasks.h"
 
 namespace fxfast {
@@ -356,6 +357,8 @@ struct KernelTable {
   void (*layer)(const LayerTask& task) noexcept;
   // Every sample is made by the same operations, whatever `samples` is.
   void (*delay)(const DelayTask& task) noexcept;
+  // Any split over time gives the same bits.
+  void (*level_gain)(const LevelGainTask& task) noexcept;
 };
 
 const KernelTable& avx512_kernels();

@@ -12,6 +12,7 @@ namespace {
 #include "kernels/kernels_body.inl"
 #include "kernels/lane_transform_body.inl"
 #include "kernels/layer_body.inl"
+#include "kernels/level_gain_body.inl"
 #include "kernels/line_delay_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/row_fir_body.inl"
@@ -42,7 +43,8 @@ const KernelTable& avx512_kernels() {
                                         avx512::in_lanes::carry_lanes,
                                         avx512::in_lanes::spectral,
                                         avx512::layer,
-                                        avx512::delay};
+                                        avx512::delay,
+                                        avx512::level_gain};
   return table;
 }
 

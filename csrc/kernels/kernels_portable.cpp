@@ -12,6 +12,7 @@ namespace {
 #include "kernels/kernels_body.inl"
 #include "kernels/lane_transform_body.inl"
 #include "kernels/layer_body.inl"
+#include "kernels/level_gain_body.inl"
 #include "kernels/line_delay_body.inl"
 #include "kernels/recurrent_body.inl"
 #include "kernels/row_fir_body.inl"
@@ -42,7 +43,8 @@ const KernelTable& portable_kernels() {
                                         portable::in_lanes::carry_lanes,
                                         portable::in_lanes::spectral,
                                         portable::layer,
-                                        portable::delay};
+                                        portable::delay,
+                                        portable::level_gain};
   return table;
 }
 

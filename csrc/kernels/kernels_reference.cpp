@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/delay_reference.h"
+#include "kernels/gain_reference.h"
 #include "kernels/kernel_table.h"
 #include "kernels/lanes_reference.h"
 #include "kernels/reference_spectrum.h"
@@ -209,7 +210,8 @@ const KernelTable& reference_kernels() {
                                         reference_carry_lanes,
                                         reference_spectral,
                                         nullptr,
-                                        reference_delay};
+                                        reference_delay,
+                                        reference_level_gain};
   return table;
 }
 

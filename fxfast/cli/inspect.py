@@ -66,7 +66,17 @@ def describe(graph: ModelGraph) -> dict[str, Any]:
 
 def _rows(node: Node, prefix: str) -> Iterator[dict[str, Any]]:
     """The layers of a node in the order of the signal; those inside a tree have a name."""
-    from fxfast.graph import ConvStack, Delay, Linear, Recurrent, Residual, Sequential, WaveNet
+    from fxfast.graph import (
+        Compressor,
+        ConvStack,
+        Delay,
+        Gate,
+        Linear,
+        Recurrent,
+        Residual,
+        Sequential,
+        WaveNet,
+    )
 
     if isinstance(node, ConvStack):
         for index, layer in enumerate(node.layers):
@@ -86,6 +96,9 @@ def _rows(node: Node, prefix: str) -> Iterator[dict[str, Any]]:
                    node.taps.size, bias=node.bias != 0)  # fmt: skip
     elif isinstance(node, Delay):
         yield from _delay_rows(node, prefix)
+    elif isinstance(node, Compressor | Gate):
+        yield _row(prefix.rstrip(".") or "root", node.kind, (1, 1), 1, node.parameters, 0,
+                   bias=False)  # fmt: skip
     elif isinstance(node, Recurrent):
         for index, cell in enumerate(node.layers):
             weights = cell.weight_ih.size + cell.weight_hh.size

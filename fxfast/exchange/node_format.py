@@ -31,8 +31,10 @@ from fxfast.graph import (
     ALL_ACTIVATION_KINDS,
     CELL_GATES,
     CYCLE,
+    DETECTORS,
     FILM_PLACES,
     MAX_CHANNELS,
+    MAX_HOLD_SAMPLES,
     MAX_KNOBS,
     MAX_LAYERS,
     MAX_NODE_DEPTH,
@@ -41,14 +43,17 @@ from fxfast.graph import (
     MAX_VOICES,
     MODES,
     POINTS,
+    RAMPS,
     SLOPE_KINDS,
     Activation,
+    Compressor,
     Conv1x1,
     ConvLayer,
     ConvStack,
     Delay,
     DelayVoice,
     Film,
+    Gate,
     HeadConv,
     Knob,
     LayerArray,
@@ -76,6 +81,14 @@ _LAYER_KEYS = {
 
 # The tensors of a recurrent layer in the order of its fields, with their dimensions.
 RECURRENT_TENSORS = {"weight_ih": 2, "weight_hh": 2, "bias_ih": 1, "bias_hh": 1, "initial": 2}
+
+# The numbers and choices of the gains that follow the level.
+_GAIN_KEYS = ("detector", "detector_rise", "detector_fall", "gain_rise", "gain_fall")
+COMPRESSOR_KEYS = (*_GAIN_KEYS, "first_level", "points_per_level")
+GATE_KEYS = (
+    *_GAIN_KEYS,
+    *("open_level", "close_level", "hold_samples", "range_gain", "ramps"),
+)
 
 # A tensor by its name and its number of dimensions.
 Take = Callable[[str, int], np.ndarray]
@@ -168,6 +181,31 @@ def _read_residual(found: dict[str, Any], name: str, take: Take, depth: int) -> 
 
 def _read_linear(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
     return Linear(take(f"{name}.taps", 1), _number(found, "bias", name))
+
+
+def _read_gain(found: dict[str, Any], name: str) -> dict[str, Any]:
+    numbers = {key: _number(found, key, name) for key in _GAIN_KEYS if key != "detector"}
+    return {"detector": choice(found["detector"], f"{name}.detector", DETECTORS), **numbers}
+
+
+def _read_compressor(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
+    return Compressor(
+        **_read_gain(found, name),
+        first_level=_number(found, "first_level", name),
+        points_per_level=_number(found, "points_per_level", name),
+        curve=take(f"{name}.curve", 1),
+    )
+
+
+def _read_gate(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
+    return Gate(
+        **_read_gain(found, name),
+        open_level=_number(found, "open_level", name),
+        close_level=_number(found, "close_level", name),
+        hold_samples=integer(found, "hold_samples", f"{name}.", 0, MAX_HOLD_SAMPLES),
+        range_gain=_number(found, "range_gain", name),
+        ramps=choice(found["ramps"], f"{name}.ramps", RAMPS),
+    )
 
 
 def _read_recurrent(found: dict[str, Any], name: str, take: Take, depth: int) -> Node:
@@ -326,4 +364,6 @@ _READERS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any], str, Take, 
     Recurrent.kind: (("layers",), _read_recurrent),
     Residual.kind: (("child",), _read_residual),
     Delay.kind: ((*_DELAY_NUMBERS, "voices", "sections", "interpolation"), _read_delay),
+    Compressor.kind: (COMPRESSOR_KEYS, _read_compressor),
+    Gate.kind: (GATE_KEYS, _read_gate),
 }

@@ -8,14 +8,22 @@ from typing import Any
 import numpy as np
 
 from fxfast.errors import ModelError
-from fxfast.exchange.node_format import FORMAT_VERSION, KNOB_VERSION, RECURRENT_TENSORS
+from fxfast.exchange.node_format import (
+    COMPRESSOR_KEYS,
+    FORMAT_VERSION,
+    GATE_KEYS,
+    KNOB_VERSION,
+    RECURRENT_TENSORS,
+)
 from fxfast.exchange.tensor_table import tensor_name
 from fxfast.graph import (
     Activation,
+    Compressor,
     Conv1x1,
     ConvStack,
     Delay,
     Film,
+    Gate,
     LayerArray,
     Linear,
     ModelGraph,
@@ -65,6 +73,8 @@ def _write_node(node: Node, name: str, tensors: dict[str, np.ndarray]) -> dict[s
     if isinstance(node, Linear):
         put.array("taps", node.taps)
         return {"kind": node.kind, "bias": node.bias}
+    if isinstance(node, Compressor | Gate):
+        return _write_gain(node, put)
     if isinstance(node, Recurrent):
         for index, recurrent in enumerate(node.layers):
             for key in RECURRENT_TENSORS:
@@ -92,6 +102,13 @@ def _write_delay(node: Delay, put: _Putter) -> dict[str, Any]:
         "sections": sections,
         "interpolation": node.interpolation,
     }
+
+
+def _write_gain(node: Compressor | Gate, put: _Putter) -> dict[str, Any]:
+    keys = COMPRESSOR_KEYS if isinstance(node, Compressor) else GATE_KEYS
+    if isinstance(node, Compressor):
+        put.array("curve", node.curve)
+    return {"kind": node.kind, **{key: getattr(node, key) for key in keys}}
 
 
 def _write_wavenet(net: WaveNet, name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:

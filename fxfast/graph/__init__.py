@@ -27,6 +27,7 @@ from fxfast.graph.checks import (
 from fxfast.graph.conv_stack import ConvLayer, ConvStack
 from fxfast.graph.delay import CYCLE, MAX_VOICES, POINTS, Delay, DelayVoice
 from fxfast.graph.knob import MAX_KNOBS, Knob
+from fxfast.graph.level_gain import DETECTORS, MAX_HOLD_SAMPLES, RAMPS, Compressor, Gate
 from fxfast.graph.model_graph import ModelGraph
 from fxfast.graph.node import Node
 from fxfast.graph.recurrent import CELL_GATES, Recurrent, RecurrentLayer
@@ -46,8 +47,10 @@ __all__ = [
     "ALL_ACTIVATION_KINDS",
     "CELL_GATES",
     "CYCLE",
+    "DETECTORS",
     "FILM_PLACES",
     "MAX_CHANNELS",
+    "MAX_HOLD_SAMPLES",
     "MAX_KNOBS",
     "MAX_LAYERS",
     "MAX_NODE_DEPTH",
@@ -58,14 +61,17 @@ __all__ = [
     "MAX_WEIGHT",
     "MODES",
     "POINTS",
+    "RAMPS",
     "SLOPE_KINDS",
     "Activation",
+    "Compressor",
     "Conv1x1",
     "ConvLayer",
     "ConvStack",
     "Delay",
     "DelayVoice",
     "Film",
+    "Gate",
     "HeadConv",
     "Knob",
     "LayerArray",
