@@ -23,13 +23,14 @@ PYTHON_ORDER = [
         "cuda_engine",
         "player",
         "ops",
+        "follow_ops",
     ),
     *("audio", "pairs", "identify", "data", "models", "exchange", "training", "rendering"),
     *("report", "demo", "cli"),
 ]
 CPP_ORDER = ["base", "kernels", "engine", "sampler", "bindings"]
 # Torch takes seconds to import and a render worker never needs it.
-TORCH_ROOMS = {"ops", "data", "models", "exchange", "training", "report", "demo"}
+TORCH_ROOMS = {"ops", "follow_ops", "data", "models", "exchange", "training", "report", "demo"}
 MAX_LINES = 400
 
 

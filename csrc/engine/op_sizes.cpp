@@ -43,6 +43,13 @@ void check_delay_sizes(const PlanOp& op) {
 }
 
 // The numbers say where a delay reads: they are looked at like the tables.
+void check_level_gain_sizes(const PlanOp& op) {
+  require(op.out_channels == 1 && op.in_channels >= kMinCurvePoints &&
+              op.in_channels <= kMaxCurvePoints &&
+              op.activation == static_cast<std::uint32_t>(Activation::kNone),
+          "bad sizes of a level-dependent gain");
+}
+
 void check_delays(const PlanView& plan) {
   for (std::size_t i = 0; i < plan.op_count(); ++i) {
     const PlanOp& op = plan.op(i);

@@ -9,6 +9,7 @@ namespace fxfast {
 void check_conv_sizes(const PlanOp& op);
 void check_filter_sizes(const PlanOp& op);
 void check_delay_sizes(const PlanOp& op);
+void check_level_gain_sizes(const PlanOp& op);
 
 // Throws ModelError unless the numbers of every delay are whole and fit its sizes.
 void check_delays(const PlanView& plan);

@@ -164,12 +164,7 @@ void check_op_sizes(const PlanOp& op) {
   if (kind == OpKind::kDelay) return check_delay_sizes(op);
   require(op.taps == 1 && op.dilation == 1, "taps of another operation");
   require(op.transform == 0, "a transform of another operation");
-  if (kind == OpKind::kLevelGain) {
-    return require(op.out_channels == 1 && op.in_channels >= kMinCurvePoints &&
-                       op.in_channels <= kMaxCurvePoints &&
-                       op.activation == static_cast<std::uint32_t>(Activation::kNone),
-                   "bad sizes of a level-dependent gain");
-  }
+  if (kind == OpKind::kLevelGain) return check_level_gain_sizes(op);
   if (kind != OpKind::kRecurrent) {
     return require(op.in_channels == 0, "input channels of another operation");
   }
