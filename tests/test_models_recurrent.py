@@ -18,7 +18,7 @@ from wavenets import random_stack
 from fxfast import ModelGraph, Player, exchange, models
 from fxfast.cli import main
 from fxfast.errors import InputError, ModelError
-from fxfast.graph import ConvLayer, ConvStack, Linear, Node, Recurrent, Residual, Sequential
+from fxfast.graph import ConvLayer, ConvStack, Node, Recurrent, Residual, Sequential
 from fxfast.models.recurrent import RecurrentModel
 from fxfast.models.recurrent_config import FrontLayerConfig, RecurrentConfig
 from fxfast.native import engine
@@ -181,7 +181,6 @@ DENSE = random_stack(1, [3, 1])
 @pytest.mark.parametrize(
     ("root", "message"),
     [
-        (Linear(np.ones(3, np.float32)), "graph: expected one of conv_stack, .* got linear"),
         (make_recurrent("gru", "lstm"), r"layers\[1\]: expected 3 units of gru as in layers\[0\]"),
         (Residual(random_stack(1, [1, 1])), "root.child: expected recurrent and conv_stack one"),
         (Sequential((CELLS, DENSE, random_stack(1, [1, 1]))), "root: expected recurrent and conv"),

@@ -84,10 +84,6 @@ for _ in range(8):
         (Residual(1), "root.child: expected a node, got int"),  # type: ignore[arg-type]
         (Residual(WIDE), "root.child: expected 1 output channel to add the input to, got 2"),
         (Residual(random_stack(1, [2, 1])), "root.child.layers[0].weight: expected 1 input"),
-        (
-            Sequential((WIDE, Residual(random_stack(1, [2, 1])))),
-            "root.children[1]: expected 1 input channel for a residual, got 2",
-        ),
         (DEEP, "root.child.child.child.child.child.child.child.child: expected at most 8 nested"),
     ],
     ids=lambda value: str(value)[:40],

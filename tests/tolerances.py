@@ -11,7 +11,11 @@ class Tolerance(NamedTuple):
 
 
 TOLERANCES = {
-    "float32_ratio": Tolerance(1.5, "promise 2: RMS error against numpy float32 on the same net"),
+    "float32_ratio": Tolerance(
+        1.5,
+        "promise 2: RMS error against numpy float32 on the same net; of an LSTM with a deep head "
+        "numpy's error is a draw (at weights x3 ours is 0.8 to 2.1 times it): the median of nets",
+    ),
     "float32_ratio_without_fma": Tolerance(
         2.0, "the portable tanh rounds every product, numpy's fuses them: 1.83 on nets of two tanhs"
     ),
