@@ -14,7 +14,7 @@ from nets import rms
 from tolerances import TOLERANCES
 from wavenet_reference import reference_graph
 from wavenet_strategies import CHANNELS, wavenets
-from wavenets import random_stack
+from wavenets import Options, random_stack, random_wavenet
 
 from fxfast.graph import CELL_GATES, Linear, ModelGraph, Node, Residual, Sequential, WaveNet
 from fxfast.native import engine
@@ -117,6 +117,10 @@ def convnet(found: Any, channels: int, dilations: list[int], batchnorm: bool) ->
 def test_any_filter(taps: int) -> None:
     response = np.random.default_rng(taps).standard_normal(taps) / np.sqrt(taps)
     assert_plays(Linear(response.astype(np.float32), 0.5))
+
+
+def test_a_layer_of_one_channel_from_many_by_many_taps() -> None:
+    assert_plays(random_wavenet(3, [Options(11, 1, (2, 4, 1), (3, 2, 2))]))
 
 
 @settings(max_examples=40)

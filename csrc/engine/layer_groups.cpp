@@ -35,9 +35,12 @@ bool is_dead(const PlanOp* ops, std::size_t op_count, const PlanLine* lines,
 // Whether the operation takes any number of samples, on plain lines.
 bool is_plain(const PlanOp& op) { return op.step == 0 && op.lane_block == 0; }
 
+// The layer kernel takes panels of output channels: not the packing by taps of a single one.
 bool is_conv_of_layer(const PlanOp& op) {
   return is_kind(op, OpKind::kConv) && is_plain(op) && has_no_activation(op) &&
-         op.b.line == kNoLine && fits(op.in_channels) && fits(op.out_channels);
+         op.b.line == kNoLine && fits(op.in_channels) && fits(op.out_channels) &&
+         !taps_as_channels(static_cast<int>(op.out_channels), static_cast<int>(op.in_channels),
+                           static_cast<int>(op.taps));
 }
 
 bool is_mixin_of(const PlanOp& op, const PlanOp& conv) {
