@@ -85,7 +85,7 @@ def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
             continue
         for index in range(0, parameter.numel(), max(1, parameter.numel() // 6)):
             # A cycle per sample turns a phase a lot in 90 samples.
-            nudge = 1e-9 if key == "turn" else 1e-6
+            nudge = 1e-10 if key == "turn" else 1e-6
             ends = []
             for sign in (1.0, -1.0):
                 with torch.no_grad():
@@ -94,7 +94,7 @@ def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
                     parameter.view(-1)[index] -= sign * nudge
             measured = (ends[0] - ends[1]) / (2 * nudge)
             found = float(gradient.view(-1)[index])
-            assert found == pytest.approx(measured, rel=1e-3, abs=1e-5), (key, index)
+            assert found == pytest.approx(measured, rel=5e-3, abs=1e-5), (key, index)
 
 
 def test_a_delay_of_zero_rate_is_refused_elsewhere() -> None:
