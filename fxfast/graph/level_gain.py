@@ -10,7 +10,7 @@ import numpy as np
 
 from fxfast.errors import ModelError
 from fxfast.graph.checks import as_float32, check_array, check_number
-from fxfast.graph.node import Convolution, Node, check_depth
+from fxfast.graph.node import Convolution, MonoNode, check_depth
 
 DETECTORS = ("peak", "power")
 RAMPS = ("linear", "exponential")
@@ -26,21 +26,13 @@ def _check_within(value: float, low: float, high: float, name: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Detected(Node):
+class _Detected(MonoNode):
     """What both gains share: one channel, and a detector that smooths |x| ("peak") or x squared
     ("power"): e += k (d - e), with k = ``detector_rise`` where d > e, else ``detector_fall``."""
 
     detector: str
     detector_rise: float
     detector_fall: float
-
-    @property
-    def in_channels(self) -> int:
-        return 1
-
-    @property
-    def out_channels(self) -> int:
-        return 1
 
     @property
     def history_samples(self) -> int:
@@ -51,12 +43,13 @@ class _Detected(Node):
     def is_recurrent(self) -> bool:
         return True
 
-    @property
-    def layer_count(self) -> int:
-        return 1
-
     def convolutions(self) -> Iterator[Convolution]:
         return iter(())
+
+    @property
+    def macs_per_sample(self) -> int:
+        """As the engine counts them: of the detector, the gain's way and the product, about."""
+        return 32
 
     def _round(self, *names: str) -> None:
         for name in names:

@@ -78,6 +78,8 @@ SUITE = (
     Case("linear-2s"),
     Case("linear-10s"),
     Case("chorus"),
+    Case("compressor"),
+    Case("gate"),
 )
 
 
