@@ -10,7 +10,7 @@ import numpy as np
 
 from fxfast.errors import ModelShapeError
 from fxfast.graph.checks import MAX_LAYERS, as_float32, check_array, check_number
-from fxfast.graph.node import Convolution, Node, check_depth, check_node
+from fxfast.graph.node import Convolution, MonoNode, Node, check_depth, check_node
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class Residual(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Linear(Node):
+class Linear(MonoNode):
     """A FIR filter of one channel: ``y[t] = bias + sum_n taps[n] * x[t - n]``.
 
     ``taps`` is the impulse response, the factor of the newest sample first. ``bias`` is
@@ -115,20 +115,8 @@ class Linear(Node):
         object.__setattr__(self, "bias", as_float32(self.bias))
 
     @property
-    def in_channels(self) -> int:
-        return 1
-
-    @property
-    def out_channels(self) -> int:
-        return 1
-
-    @property
     def history_samples(self) -> int:
         return self.taps.size - 1
-
-    @property
-    def layer_count(self) -> int:
-        return 1
 
     @property
     def other_parameters(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fxfast.errors import ModelError
 from fxfast.graph.checks import as_float32, check_array, check_number, check_shape
-from fxfast.graph.node import Convolution, Node, check_depth
+from fxfast.graph.node import Convolution, MonoNode, check_depth
 
 # As csrc/kernels/delay_task.h limits them.
 MAX_VOICES = 16
@@ -52,7 +52,7 @@ class DelayVoice:
 
 
 @dataclass(frozen=True, eq=False)
-class Delay(Node):
+class Delay(MonoNode):
     """A delay line u of one channel; d is what its voices say together:
 
         f[t] = sections(d)[t]
@@ -83,14 +83,6 @@ class Delay(Node):
             object.__setattr__(self, name, as_float32(getattr(self, name)))
 
     @property
-    def in_channels(self) -> int:
-        return 1
-
-    @property
-    def out_channels(self) -> int:
-        return 1
-
-    @property
     def history_samples(self) -> int:
         """None that is finite: see ``is_recurrent``."""
         return 0
@@ -99,10 +91,6 @@ class Delay(Node):
     def is_recurrent(self) -> bool:
         """With feedback and filters it never ends; and its phases count from the start."""
         return True
-
-    @property
-    def layer_count(self) -> int:
-        return 1
 
     @property
     def is_modulated(self) -> bool:

@@ -87,6 +87,22 @@ class Node(ABC):
         return own + sum(child.dense_weights for child in self.children)
 
 
+class MonoNode(Node):
+    """A node of one layer with one channel in and one out."""
+
+    @property
+    def in_channels(self) -> int:
+        return 1
+
+    @property
+    def out_channels(self) -> int:
+        return 1
+
+    @property
+    def layer_count(self) -> int:
+        return 1
+
+
 def check_depth(depth: int, name: str) -> None:
     if depth >= MAX_NODE_DEPTH:
         raise UnsupportedModelError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -67,9 +68,9 @@ class DelayModel(FittedModel):
             self.register_buffer(name, torch.zeros(1, dtype=torch.int64))
         self.set_node(self.first_node())
 
+    @abstractmethod
     def first_node(self) -> Delay:
         """What the model is before a fit."""
-        raise NotImplementedError
 
     def set_node(self, node: Delay) -> None:
         """Makes the parameters those of a node."""
