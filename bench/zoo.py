@@ -15,16 +15,17 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fxfast import exchange, models
+from fxfast import exchange
 from fxfast.data import Data, Split, from_pairs
 from fxfast.identify import identify
+from fxfast.models.choice import preset_for
 from fxfast.pairs.pair_set import Pair, load_pairs
 from fxfast.player import Player
 from fxfast.report.measure import machine, thread_seconds
@@ -35,17 +36,6 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 ZOO = ROOT.parent / "shared" / "data" / "zoo"
 PARTS = (44.0, 6.0, 10.0)  # seconds of training, validation and test
-# The models of each family of effects, the best first: the first one there is gets trained.
-MODELS: Mapping[str, Sequence[str]] = {
-    "linear": ("linear-10s", "linear-2s"),
-    "feedback-delay": ("delay", "linear-10s", "linear-2s"),
-    "modulated-delay": ("chorus", "tcn-16"),
-    "gate": ("gate", "lstm-16"),
-    "compressor": ("compressor", "lstm-16"),
-    "modulated-gain": ("lstm-16",),
-    "nonlinear": ("a1-standard",),
-    "unrelated": ("a1-standard",),
-}
 
 
 def main() -> int:
@@ -140,9 +130,8 @@ def linked_pairs(zoo: Path, preset: str, folder: Path) -> Path:
 
 def family_and_model(data: Data, sample_rate: int, forced: str | None) -> tuple[str, str]:
     pieces = [(piece.dry, piece.wet) for piece in data.train.pieces()]
-    family = identify(pieces, sample_rate).family
-    known = models.presets()
-    return family, forced or next(name for name in MODELS[family] if name in known)
+    findings = identify(pieces, sample_rate)
+    return findings.family, forced or preset_for(findings)
 
 
 def run_training(folder: Path, run: Path, model: str, seconds: float) -> dict[str, Any]:

@@ -39,13 +39,6 @@ def test_musts_are_those_of_the_effects() -> None:
     assert not holds("gate-1", 0.002, quiet_error_dbfs=-90.0)
 
 
-def test_every_family_has_a_model() -> None:
-    from fxfast.identify import FAMILIES
-
-    assert set(zoo.MODELS) == set(FAMILIES)
-    assert all(any(name in models.presets() for name in names) for names in zoo.MODELS.values())
-
-
 @pytest.mark.slow
 def test_the_driver_trains_scores_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -60,7 +60,11 @@ def add_parser(subparsers: Any) -> None:
         default=[],
         help="more folders, for training alone",
     )
-    parser.add_argument("--model", metavar="NAME", help="architecture by name, e.g. conv-64-32")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="architecture by name, e.g. conv-64-32; auto: the one that suits what the pairs hold",
+    )
     parser.add_argument("--out", metavar="RUN_DIR", type=Path, help="folder of the run")
     parser.add_argument(
         "--split",
@@ -171,6 +175,8 @@ def run(args: argparse.Namespace) -> int:
     from fxfast.training import ProgressBar, check_identity, train
 
     _require_options(args)
+    if args.model == "auto":
+        args.model = _chosen_model(args)
     config, model = _set_up(args)
     data = _material(args, config)
     model = _conditioned(args, config, model, data)
@@ -188,6 +194,21 @@ def run(args: argparse.Namespace) -> int:
     _draw(data, args)
     print(json.dumps(asdict(result)) if args.json else _summary(result))
     return 0
+
+
+def _chosen_model(args: argparse.Namespace) -> str | None:
+    """The preset that suits the first pairs, and why, in words; on a resume that of the run."""
+    from fxfast.cli.identify import identify_pairs
+    from fxfast.identify import describe
+    from fxfast.models.choice import preset_for
+
+    if args.resume:
+        return None
+    findings = identify_pairs(args.pairs[0])
+    preset = preset_for(findings)
+    stream = sys.stderr if args.json else sys.stdout
+    print(f"{describe(findings)}\nmodel: {preset}, for {findings.family}", file=stream)
+    return preset
 
 
 def _material(args: argparse.Namespace, config: TrainConfig) -> Data:
