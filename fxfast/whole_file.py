@@ -34,3 +34,12 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_at(fd: int, count: int, offset: int) -> bytes:
+    """``count`` bytes from ``offset``, fewer only where the file ends: the system may give fewer at
+    a time, and that is no error. Raises ``OSError``."""
+    data = os.pread(fd, count, offset)
+    while 0 < len(data) < count and (more := os.pread(fd, count - len(data), offset + len(data))):
+        data += more
+    return data

@@ -16,6 +16,7 @@ import soundfile
 from fxfast.audio.containers import read_header
 from fxfast.audio.paths import reason
 from fxfast.errors import WriteError
+from fxfast.whole_file import read_at
 
 MAX_CHANNELS = 8
 MAX_RATE = 655_350
@@ -175,7 +176,7 @@ class FlacSink:
     def _place_blocks(self) -> None:
         header = read_header(self._fd, self._name, os.fstat(self._fd).st_size)
         held = next(c for c in header.chunks if c.name == bytes([_VORBIS_COMMENT]))
-        last = os.pread(self._fd, 1, held.body_offset - 4)[0] & 0x80
+        last = read_at(self._fd, 1, held.body_offset - 4)[0] & 0x80
         room = held.size_bytes + 4
         used = sum(4 + len(body) for _, body in self._blocks)
         blocks = [*self._blocks, (_PADDING, bytes(room - used - 4))]
@@ -196,7 +197,7 @@ class FlacSink:
             or (header.sample_rate, header.channels, header.promised) != wanted
             or start + held != size
             or not all(self._is_on_disk(piece) for piece in sound)
-            or any(os.pread(self._fd, len(d), at) != d for at, d in self._sink.patches)
+            or any(read_at(self._fd, len(d), at) != d for at, d in self._sink.patches)
         ):
             raise WriteError(
                 f"{self._name}: incomplete on the disk: expected {frames} frames as they were "

@@ -10,7 +10,6 @@ is the header's ``problem``: strict readers raise it, lenient ones read the fram
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from fxfast.errors import (
     ReadError,
     TruncatedError,
 )
+from fxfast.whole_file import read_at
 
 MAX_CHUNKS = 4096
 SIZE_UNKNOWN = 0xFFFFFFFF
@@ -91,7 +91,7 @@ class ByteWindow:
 
     def _read(self, offset: int, count: int) -> bytes:
         try:
-            return os.pread(self.fd, count, offset) if offset < self.size else b""
+            return read_at(self.fd, count, offset) if offset < self.size else b""
         except OSError as error:
             raise ReadError(f"{self.name}: cannot be read: {reason(error)}") from error
 

@@ -41,6 +41,7 @@ from fxfast.audio.paths import AnyPath, printable
 from fxfast.audio.reader import open_regular
 from fxfast.audio.wave_metadata import RawChunk, info_chunk, info_tags, kept_chunk, scale_chunk
 from fxfast.errors import FormatError
+from fxfast.whole_file import read_at
 
 MAX_METADATA_BYTES = 12 << 20
 _MAX_BLOCK_BYTES = (1 << 24) - 1
@@ -163,6 +164,6 @@ def _bodies(
             dropped.append(chunk.name.decode("ascii", "replace"))
             continue
         left -= chunk.size_bytes
-        body = os.pread(fd, chunk.size_bytes, chunk.body_offset)
+        body = read_at(fd, chunk.size_bytes, chunk.body_offset)
         found.append((chunk.body_offset, (chunk.name, body)))
     return found, tuple(dropped)

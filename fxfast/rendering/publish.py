@@ -25,6 +25,7 @@ from fxfast.audio.publishing import Unpublished
 from fxfast.errors import FxfastError, OutputExistsError, SpaceError, WriteError
 from fxfast.rendering.beneath import Root, close_fd
 from fxfast.rendering.journal import Journal, encode_line
+from fxfast.whole_file import read_at
 
 REFUSE, REPLACE, COMPARE = range(3)  # what to do where the output is there already
 _SYNC_THREADS = 4
@@ -235,7 +236,7 @@ def _same_contents(fd: int, name: bytes, folder: int) -> os.stat_result | None:
         if found.st_size != mine.st_size:
             return None
         for offset in range(0, mine.st_size, _PIECE_BYTES):
-            if os.pread(other, _PIECE_BYTES, offset) != os.pread(fd, _PIECE_BYTES, offset):
+            if read_at(other, _PIECE_BYTES, offset) != read_at(fd, _PIECE_BYTES, offset):
                 return None
         return found
     finally:
