@@ -63,7 +63,18 @@ def edited(pairs_dir: Path, **values: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["../x.wav", "/etc/passwd", "dry/../../x.wav", "", "a\\b.wav", "C:/x.wav", "a\0.wav"]
+    "path",
+    [
+        "../x.wav",
+        "/etc/passwd",
+        "dry/../../x.wav",
+        "",
+        "a\\b.wav",
+        "C:/x.wav",
+        "a\0.wav",
+        ".",
+        "./",
+    ],
 )
 def test_a_manifest_cannot_lead_out_of_its_folder(pairs_dir: Path, path: str) -> None:
     edited(pairs_dir, wet=path)
@@ -76,6 +87,15 @@ def test_a_manifest_cannot_lead_out_by_a_link(pairs_dir: Path, tmp_path: Path) -
     edited(pairs_dir, wet="link/x.wav")
     with pytest.raises(PairError, match="leads out of it"):
         read_manifest(pairs_dir)
+
+
+def test_a_path_that_leads_nowhere_is_refused(pairs_dir: Path) -> None:
+    (pairs_dir / "circle").symlink_to("circle")
+    for path in ("circle/x.wav", "\ud800.wav"):
+        edited(pairs_dir, wet=path)
+        with pytest.raises(PairError, match="line 2: expected a path, .* leads nowhere") as raised:
+            read_manifest(pairs_dir)
+        one_line(raised)
 
 
 @pytest.mark.parametrize(

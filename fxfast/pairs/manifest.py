@@ -103,11 +103,15 @@ def read_manifest(pairs_dir: AnyPath) -> list[PairRecord]:
 def inside(root: Path, relative: str, where: str) -> Path:
     """The path of a file that a manifest names; raises PairError when it leaves the folder."""
     pure = PurePosixPath(relative)
-    plain = bool(relative) and "\\" not in relative and "\0" not in relative
+    plain = bool(pure.parts) and "\\" not in relative and "\0" not in relative
     if not plain or pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
         raise PairError(f"{where}: expected a path inside the folder, got {relative!r}")
     path = root.joinpath(*pure.parts)
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        leads_to = path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, half a character
+        raise PairError(f"{where}: expected a path, {relative!r} leads nowhere: {error}") from error
+    if not leads_to.is_relative_to(root.resolve()):
         raise PairError(f"{where}: expected a path inside the folder, {relative!r} leads out of it")
     return path
 
