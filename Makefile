@@ -5,6 +5,7 @@ BIN := .venv/bin
 ENV := .venv/.installed
 BUILT := .venv/.built
 FUZZ_SECONDS ?= 600
+FUZZ_SEED ?= 0
 FUZZ_TARGETS ?= audio nam native journal manifest
 NATIVE_TESTS := build/native-tests
 SOURCES := $(shell find csrc -type f) CMakeLists.txt setup.py pyproject.toml
@@ -43,7 +44,7 @@ test-python: build
 fuzz: build
 	$(BIN)/pip install --quiet --disable-pip-version-check atheris==3.0.0 || echo "without atheris"
 	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I {} \
-	  $(BIN)/python -m tests.fuzz {} --seconds $(FUZZ_SECONDS)
+	  $(BIN)/python -m tests.fuzz {} --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 readme: build
 	$(BIN)/python -m bench.readme

@@ -80,7 +80,7 @@ def _sampler(
         if behind > first:
             loops.append(struct.pack("<6I", 0, _LOOP_TYPES[mode], first, behind - 1, 0, 0))
     # A fraction of 2^32 is one semitone up; below the note it counts from the one beneath.
-    fraction = round(detune / 100 * (1 << 32))
+    fraction = round(detune / 100 * (1 << 32)) if note or detune > 0 else 0
     head = struct.pack(
         *("<9I", 0, 0, round(1e9 / max(1, sample_rate)), note - (fraction < 0)),
         *(fraction % (1 << 32), 0, 0, len(loops), 0),

@@ -25,7 +25,7 @@ def corpus_of(name: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
 
 
-def guided(name: str, seconds: int) -> None:
+def guided(name: str, seconds: int, seed: int) -> None:
     """libFuzzer's loop over instrumented Python; does not return."""
     import atheris
 
@@ -33,7 +33,13 @@ def guided(name: str, seconds: int) -> None:
         from tests.fuzz.targets import TARGETS
     found = BUILD / f"{name}-corpus"
     found.mkdir(parents=True, exist_ok=True)
-    options = [sys.argv[0], str(found), str(CORPUS / name), f"-max_total_time={seconds}"]
+    options = [
+        sys.argv[0],
+        str(found),
+        str(CORPUS / name),
+        f"-max_total_time={seconds}",
+        f"-seed={seed}",
+    ]
     options += [f"-max_len={MAX_BYTES}", f"-artifact_prefix={BUILD}/{name}-", "-timeout=10"]
     options += ["-rss_limit_mb=1024", "-print_final_stats=1", "-verbosity=0"]
     atheris.Setup(options, TARGETS[name])
@@ -66,11 +72,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target", choices=NAMES)
     parser.add_argument("--seconds", type=int, default=60, help="CPU seconds (default: 60)")
-    parser.add_argument("--seed", type=int, default=0, help="of mutations without coverage")
+    parser.add_argument("--seed", type=int, default=0, help="0: with atheris another each time")
     args: Any = parser.parse_args()
     sys.path.insert(0, str(HERE.parents[1]))
     if importlib.util.find_spec("atheris") is not None:
-        guided(args.target, args.seconds)
+        guided(args.target, args.seconds, args.seed)
     count = unguided(args.target, args.seconds, args.seed)
     print(f"{args.target}: {count} files, no finding")
 
