@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def test_hostile_files_are_refused_or_harmless(
 
 HEADERS = {
     "magic: expected": ("<8s", 0, b"FXPACK\n\n"),
-    "version: expected 1, got 2": ("<I", 8, 2),
+    "version: expected 1 to 2, got 3": ("<I", 8, 3),
     "samples: expected 0 or 1, got 7": ("<I", 12, 7),
     "files: expected at least 1": ("<Q", 16, 0),
     "tables: expected to end with the file": ("<Q", 24, 2**63),
@@ -249,6 +250,60 @@ def test_not_finite_audio_with_a_right_checksum_is_refused(tmp_path: Path) -> No
     (tmp_path / "d.fxpack").write_bytes(sealed(bytes(out)))
     with pytest.raises(PackError, match="expected finite samples"):
         load(tmp_path / "d.fxpack")
+
+
+def turned_pairs() -> list[Pair]:
+    """A drive from 2 to 10 and a switch that nobody turned."""
+    return [
+        replace(pair, knobs={"drive": drive, "bright": 1.0})
+        for pair, drive in zip(make_pairs([50, 60, 70]), (2.0, 10.0, 4.0), strict=True)
+    ]
+
+
+def test_knobs_of_pairs_are_kept_in_their_units(tmp_path: Path) -> None:
+    pack(turned_pairs(), tmp_path / "d.fxpack")
+    data = load(tmp_path / "d.fxpack")
+    assert data.controls == from_pairs(turned_pairs()).controls
+    assert (data.knob_names, data.knob_ranges) == (("drive",), ((2.0, 10.0),))
+    assert data.knobs.tolist() == [[0.0], [1.0], [0.25]]
+    assert [piece.knobs["drive"] for piece in data.train.pieces()] == [2.0, 10.0, 4.0]
+
+
+def test_a_pair_without_the_knob_of_another_is_refused(tmp_path: Path) -> None:
+    pairs = turned_pairs()
+    pairs[1] = replace(pairs[1], knobs={"bright": 0.0})
+    with pytest.raises(PairError, match="expected where the knob drive stood"):
+        pack(pairs, tmp_path / "d.fxpack")
+    assert not list(tmp_path.iterdir())
+
+
+def test_version_1_whose_knobs_have_no_range_is_read(packed: tuple[Path, bytes]) -> None:
+    path, data = packed
+    tables = struct.unpack_from("<Q", data, 40)[0]
+    out = bytearray(data)
+    files, spans = struct.unpack_from("<QQ", data, 16)
+    range_at = tables + 48 * files + 32 * spans + 16
+    del out[range_at : range_at + 16]
+    struct.pack_into("<I", out, 8, 1)
+    struct.pack_into("<Q", out, 48, len(out))
+    path.write_bytes(sealed(bytes(out)))
+    found = load(path)
+    assert found.knobs.tolist() == [[0.5]] * 3
+    assert [(knob.minimum, knob.maximum) for knob in found.controls] == [(0.0, 1.0)]
+
+
+@pytest.mark.parametrize("ends", [(1.0, 1.0), (2.0, 1.0), (0.0, float("nan")), (-1e308, 1e308)])
+def test_a_knob_without_a_range_is_refused(
+    packed: tuple[Path, bytes], ends: tuple[float, float]
+) -> None:
+    path, data = packed
+    tables = struct.unpack_from("<Q", data, 40)[0]
+    files, spans = struct.unpack_from("<QQ", data, 16)
+    out = bytearray(data)
+    struct.pack_into("<dd", out, tables + 48 * files + 32 * spans + 16, *ends)
+    path.write_bytes(sealed(bytes(out)))
+    with pytest.raises(PackError, match="knobs: expected least below most, got"):
+        load(path)
 
 
 def test_a_file_that_changed_is_not_opened_again(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_path_that_leads_nowhere_is_refused(pairs_dir: Path) -> None:
     (pairs_dir / "circle").symlink_to("circle")
     for path in ("circle/x.wav", "\ud800.wav"):
         edited(pairs_dir, wet=path)
-        with pytest.raises(PairError, match="line 2: expected a path, .* leads nowhere") as raised:
+        with pytest.raises(PairError, match=r"line 2: expected a path, .* leads nowhere") as raised:
             read_manifest(pairs_dir)
         one_line(raised)
 

@@ -36,7 +36,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--knobs",
         metavar="KNOBS.json",
         type=Path,
-        help='knob values from 0 to 1: {"KNOB": {"PAIR": VALUE, ...}, ...}',
+        help="knob values from 0 to 1, instead of those of the pairs: "
+        '{"KNOB": {"PAIR": VALUE, ...}, ...}',
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier file")
     parser.set_defaults(run=run)

@@ -280,29 +280,39 @@ def from_pairs(pairs: Sequence[Pair], split: Split | None = None) -> Data:
     """
     if not pairs:
         raise PairError("pairs: expected at least one, got none")
-    names = _turned(pairs)
-    places = np.array([[pair.knobs[name] for name in names] for pair in pairs], np.float64)
-    low, high = (edge(places, axis=0) for edge in (np.min, np.max)) if names else ((), ())
+    knobs, knob_names, ranges = places_of_knobs([(pair.name, pair.knobs) for pair in pairs])
     return from_arrays(
         [(pair.dry, pair.wet) for pair in pairs],
         [pair.sample_rate for pair in pairs],
         names=[pair.name for pair in pairs],
         split=split,
         named=[pair.split for pair in pairs],
-        knobs=(places - low) / np.subtract(high, low) if names else None,
-        knob_names=names,
-        knob_ranges=list(zip(map(float, low), map(float, high), strict=True)),
+        knobs=knobs,
+        knob_names=knob_names,
+        knob_ranges=ranges,
     )
 
 
-def _turned(pairs: Sequence[Pair]) -> list[str]:
-    """The knobs that stand at different places in different pairs."""
-    found = sorted({name for pair in pairs for name in pair.knobs})
-    for pair in pairs:
-        missing = [name for name in found if name not in pair.knobs]
+def places_of_knobs(
+    pairs: Sequence[tuple[str, Mapping[str, float]]],
+) -> tuple[np.ndarray | None, list[str], list[tuple[float, float]]]:
+    """Where the knobs stand that turn between pairs, given by name of the pair and in their units.
+
+    That is values (pairs, knobs) from 0 to 1 or None, the names, and least and most of each knob.
+    Raises ``PairError`` where a pair lacks a knob that another has.
+    """
+    found = sorted({name for _, knobs in pairs for name in knobs})
+    for pair, knobs in pairs:
+        missing = [name for name in found if name not in knobs]
         if missing:
-            raise PairError(f"{pair.name}: expected where the knob {missing[0]} stood, got nothing")
-    return [name for name in found if len({pair.knobs[name] for pair in pairs}) > 1]
+            raise PairError(f"{pair}: expected where the knob {missing[0]} stood, got nothing")
+    names = [name for name in found if len({knobs[name] for _, knobs in pairs}) > 1]
+    if not names:
+        return None, [], []
+    places = np.array([[knobs[name] for name in names] for _, knobs in pairs], np.float64)
+    low, high = places.min(axis=0), places.max(axis=0)
+    ranges = list(zip(map(float, low), map(float, high), strict=True))
+    return (places - low) / (high - low), names, ranges
 
 
 def _sides(name: str, dry: Any, wet: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,10 @@
 """The packed dataset: many pairs in one file that is used where it lies, memory-mapped.
 
-Version 1, little-endian. Offsets are in bytes from the start of the file, times in samples.
+Version 2, little-endian. Offsets are in bytes from the start of the file, times in samples.
 
     header      64 bytes
       0   8     magic b"FXPACK\\r\\n"
-      8   u32   version, 1
+      8   u32   version, 2
       12  u32   samples: 0 float32, 1 int16 (full scale 32768)
       16  u64   number of files F
       24  u64   number of spans S
@@ -19,8 +19,9 @@ Version 1, little-endian. Offsets are in bytes from the start of the file, times
       F x 48    offset of dry u64, of wet u64, samples u64, offset of the name in the texts u64,
                 bytes of the name u32, rate in Hz u32, CRC-32 of dry u32, of wet u32
       S x 32    file u64, start u64, samples u64, part u64 (0 train, 1 validation, 2 test)
-      K x 16    offset of the name in the texts u64, its bytes u64
-      F x K x 4 knob values, float32 in [0, 1]
+      K x 32    offset of the name in the texts u64, its bytes u64, least and most in the units of
+                the knob f64; version 1 has neither, its knobs go from 0 to 1
+      F x K x 4 knob values, float32 in [0, 1] over that range
       N         names, UTF-8
 
 A window lies in one span: that is how the split is kept. Dry and wet have one length. Float32
@@ -38,7 +39,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fxfast.data.dataset import Data, check_samples, checked_knobs
+from fxfast.data.dataset import Data, check_samples, checked_knobs, places_of_knobs
 from fxfast.data.split import PARTS, Split, cut_named
 from fxfast.errors import InputError, OutputExistsError, PackError, PairError
 from fxfast.native import engine
@@ -46,7 +47,7 @@ from fxfast.pairs.pair_set import Pair
 from fxfast.whole_file import whole_file
 
 MAGIC = b"FXPACK\r\n"
-VERSION = 1
+VERSION = 2
 DTYPES = ("float32", "int16")
 _HEADER = np.dtype(
     [
@@ -62,7 +63,8 @@ _FILE = np.dtype(
     ]
 )
 _SPAN = np.dtype([("file", "<u8"), ("start", "<u8"), ("samples", "<u8"), ("part", "<u8")])
-_KNOB = np.dtype([("name", "<u8"), ("name_bytes", "<u8")])
+_KNOB = np.dtype([("name", "<u8"), ("name_bytes", "<u8"), ("low", "<f8"), ("high", "<f8")])
+_KNOBS_OF_VERSION = {1: np.dtype([("name", "<u8"), ("name_bytes", "<u8")]), VERSION: _KNOB}
 _ALIGNMENT = 64
 _CHECKED_AT_ONCE = 1 << 22
 # Far from what an int64 holds, so that sums of a few stay exact.
@@ -81,10 +83,11 @@ def pack(
 ) -> None:
     """Writes pairs, which may come one by one, into one file at ``path``, whole or not at all.
 
-    ``knobs`` maps the name of each pair to its values. Pairs that name a part belong to it where
-    the split is by time. Raises ``PairError`` for audio that is not
-    a pair or, for int16, beyond full scale, ``InputError`` for the rest, ``OutputExistsError``
-    when ``path`` is there and not to be replaced.
+    ``knobs`` maps the name of each pair to its values; without it those of the pairs that do not
+    stand at one place in all of them are kept. Pairs that name a part belong to it where the split
+    is by time. Raises ``PairError`` for audio that is not a pair or, for int16, beyond full scale,
+    and where a pair lacks a knob that another has, ``InputError`` for the rest,
+    ``OutputExistsError`` when ``path`` is there and not to be replaced.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -93,12 +96,15 @@ def pack(
         raise OutputExistsError(f"{path}: expected a new file, got one that exists")
     with whole_file(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER.itemsize))
-        rows, names, named = _write_audio(file, pairs, np.dtype(dtype))
-        values = [[]] * len(names) if knobs is None else [_knobs_of(knobs, n) for n in names]
+        rows, names, named, turned = _write_audio(file, pairs, np.dtype(dtype))
+        values: Any
+        if knobs is None:
+            values, knob_names, ranges = places_of_knobs(list(zip(names, turned, strict=True)))
+        else:
+            values, ranges = [_knobs_of(knobs, name) for name in names], []
         spans = cut_named(rows["samples"].astype(np.int64), split or Split(), named)
-        tables, header = _tables(
-            rows, names, spans, checked_knobs(values, len(names), knob_names), knob_names
-        )
+        places = checked_knobs(values, len(names), knob_names)
+        tables, header = _tables(rows, names, spans, places, knob_names, ranges)
         header["dtype"] = DTYPES.index(dtype)
         header["tables"] = _align(file)
         file.write(tables)
@@ -121,11 +127,12 @@ def _align(file: BinaryIO) -> int:
 
 def _write_audio(
     file: BinaryIO, pairs: Iterable[Pair], dtype: np.dtype[Any]
-) -> tuple[np.ndarray, list[str], list[str]]:
-    """The rows of the files, their names, and the parts of the split that they name."""
+) -> tuple[np.ndarray, list[str], list[str], list[Mapping[str, float]]]:
+    """The rows of the files, their names, the parts of the split that they name, their knobs."""
     rows: list[tuple[int, ...]] = []
     names: list[str] = []
     named: list[str] = []
+    knobs: list[Mapping[str, float]] = []
     for pair in pairs:
         if pair.dry.ndim != 1 or pair.dry.shape != pair.wet.shape:
             raise PairError(
@@ -142,11 +149,12 @@ def _write_audio(
         rows.append((*offsets, len(pair.dry), 0, 0, pair.sample_rate, *sums))
         names.append(pair.name)
         named.append(pair.split)
+        knobs.append(pair.knobs)
     if not rows:
         raise PairError("pairs: expected at least one, got none")
     if len(set(names)) != len(names):
         raise PairError("pairs: expected names that differ, got one twice")
-    return np.array(rows, _FILE), names, named
+    return np.array(rows, _FILE), names, named, knobs
 
 
 def _converted(name: str, side: str, audio: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -167,6 +175,7 @@ def _tables(
     cuts: tuple[np.ndarray, np.ndarray],
     knobs: np.ndarray,
     knob_names: Sequence[str],
+    ranges: Sequence[tuple[float, float]],
 ) -> tuple[bytes, np.ndarray]:
     all_knob_names = list(knob_names) or [f"knob {i + 1}" for i in range(knobs.shape[1])]
     texts = [name.encode("utf-8", "surrogateescape") for name in (*names, *all_knob_names)]
@@ -180,6 +189,7 @@ def _tables(
     span_rows["part"] = parts
     knob_rows = np.zeros(knobs.shape[1], _KNOB)
     knob_rows["name"], knob_rows["name_bytes"] = offsets[len(names) :], sizes[len(names) :]
+    knob_rows["low"], knob_rows["high"] = np.transpose(ranges) if ranges else (0.0, 1.0)
     text = b"".join(texts)
     tables = b"".join(
         [rows.tobytes(), span_rows.tobytes(), knob_rows.tobytes(), knobs.tobytes(), text]
@@ -292,7 +302,14 @@ def load(path: str | os.PathLike[str], *, verify: bool = True, in_memory: bool =
         knob_names=tuple(PackedNames(texts, knob_rows["name"], knob_rows["name_bytes"])),
         spans=np.stack([spans[n].astype(np.int64) for n in ("file", "start", "samples")], axis=1),
         parts=spans["part"].astype(np.int64),
+        knob_ranges=_ranges(knob_rows),
     )
+
+
+def _ranges(rows: np.ndarray) -> tuple[tuple[float, float], ...]:
+    if "low" not in (rows.dtype.names or ()):
+        return ()
+    return tuple(zip(rows["low"].tolist(), rows["high"].tolist(), strict=True))
 
 
 def _require(path: Path, holds: bool, what: str, expected: Any, got: Any) -> None:
@@ -305,7 +322,7 @@ def _check_header(path: Path, header: Any, first: bytes, size: int) -> None:
     crc = zlib.crc32(first)
     _require(path, int(header["header_crc"]) == crc, "header", "its checksum", "damaged bytes")
     version = int(header["version"])
-    _require(path, version == VERSION, "version", VERSION, version)
+    _require(path, version in _KNOBS_OF_VERSION, "version", f"1 to {VERSION}", version)
     _require(path, int(header["dtype"]) < len(DTYPES), "samples", "0 or 1", int(header["dtype"]))
     _require(path, int(header["size"]) == size, "size", f"{int(header['size'])} bytes", size)
     _require(path, int(header["files"]) >= 1, "files", "at least 1", 0)
@@ -315,7 +332,8 @@ def _read_tables(path: Path, header: Any, memory: np.ndarray) -> tuple[Any, ...]
     # Python's integers: no count, however large, overflows a sum.
     counts = {name: int(header[name]) for name in ("files", "spans", "knobs", "text_bytes")}
     files, spans, knobs, text_bytes = counts.values()
-    sizes = [files * _FILE.itemsize, spans * _SPAN.itemsize, knobs * _KNOB.itemsize]
+    knob_row = _KNOBS_OF_VERSION[int(header["version"])]
+    sizes = [files * _FILE.itemsize, spans * _SPAN.itemsize, knobs * knob_row.itemsize]
     sizes += [files * knobs * 4, text_bytes]
     begin = int(header["tables"])
     _require(path, begin + sum(sizes) == len(memory), "tables", "to end with the file", counts)
@@ -331,7 +349,7 @@ def _read_tables(path: Path, header: Any, memory: np.ndarray) -> tuple[Any, ...]
     return (
         np.frombuffer(parts[0], _FILE),
         np.frombuffer(parts[1], _SPAN),
-        np.frombuffer(parts[2], _KNOB),
+        np.frombuffer(parts[2], knob_row),
         np.frombuffer(parts[3], "<f4").reshape(files, knobs),
         parts[4],
     )
@@ -375,6 +393,9 @@ def _check_spans(path: Path, spans: np.ndarray, files: np.ndarray) -> None:
 def _check_knobs(path: Path, rows: np.ndarray, knobs: np.ndarray, texts: bytes) -> None:
     inside = bool(((knobs >= 0) & (knobs <= 1)).all())
     _require(path, inside, "knobs", "values from 0 to 1", "others")
+    for low, high in _ranges(rows):
+        finite = bool(np.isfinite([low, high, high - low]).all())
+        _require(path, finite and low < high, "knobs", "least below most", (low, high))
     _check_texts(path, rows, texts)
 
 
