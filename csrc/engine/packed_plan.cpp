@@ -24,8 +24,8 @@ namespace {
 constexpr char kMagic[8] = "fxfplan";
 constexpr std::uint32_t kPlanVersion = 6;
 // A whole number of time tiles of every kernel (48, 64 and 96 samples), small enough that what a
-// block touches of all lines stays in the second-level cache.
-constexpr std::uint32_t kBlockSamples = 384;
+// block touches of all lines, of all streams of a recurrent plan, stays in the second-level cache.
+constexpr std::uint32_t kBlockSamples = 768, kRecurrentBlockSamples = 384;
 constexpr std::uint32_t kMaxStretchSamples = 1u << 20;
 
 void require(bool ok, const std::string& what) {
@@ -340,18 +340,18 @@ AlignedBuffer pack_plan(const Program& program, const PlanOptions& options) {
   header.version = kPlanVersion;
   header.line_count = static_cast<std::uint32_t>(lines.size());
   header.output_line = program.output_line;
-  header.block_samples = kBlockSamples;
+  const bool is_recurrent = std::any_of(program.ops.begin(), program.ops.end(),
+                                        [](const Op& op) { return has_endless_memory(op.kind); });
+  header.block_samples = is_recurrent ? kRecurrentBlockSamples : kBlockSamples;
   // Longer stretches move the history back less often, shorter ones stay in cache.
   header.stretch_samples = static_cast<std::uint32_t>(
-      round_up(std::clamp(longest, kBlockSamples, 2 * kBlockSamples), kBlockSamples));
+      round_up(std::clamp(longest, header.block_samples, kBlockSamples), header.block_samples));
   for (const PlanOp& op : ops) {
     check_operands(op, header.line_count,
                    [&](std::uint32_t l) -> const PlanLine& { return lines[l]; });
   }
   require(header.output_line < lines.size(), "an output line beyond the lines");
   require(lines[header.output_line].channels == 1, "more than one channel out");
-  const bool is_recurrent = std::any_of(program.ops.begin(), program.ops.end(),
-                                        [](const Op& op) { return has_endless_memory(op.kind); });
   const std::int64_t field = receptive_field_of(program);
   if (field > kMaxReceptiveField) {
     throw ModelError("receptive field: expected at most " + std::to_string(kMaxReceptiveField) +
