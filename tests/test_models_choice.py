@@ -39,6 +39,25 @@ def test_every_family_but_sides_that_do_not_belong_together_has_a_preset() -> No
         preset_for(replace(findings, family="unrelated"))
 
 
+@pytest.mark.parametrize(
+    ("echo_ms", "preset"),
+    [
+        ((120.0, 240.0, 359.9), "delay"),
+        ((333.3,), "delay"),
+        ((1000.0, 2001.5), "delay"),
+        ((250.0, 400.0), "linear-10s"),
+        ((100.0, 250.0, 300.0), "linear-10s"),
+    ],
+)
+def test_echoes_that_are_no_rounds_of_the_first_are_an_impulse_response(
+    echo_ms: tuple[float, ...], preset: str
+) -> None:
+    findings = identify([(sound(), sound())], RATE)
+    found = replace(findings, family="feedback-delay",
+                    linear=replace(findings.linear, echo_ms=echo_ms))  # fmt: skip
+    assert preset_for(found) == preset
+
+
 def test_a_run_takes_the_model_that_suits_and_says_why(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

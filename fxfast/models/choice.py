@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fxfast.errors import PairError
 from fxfast.identify import Findings
 
-# By the families of ``fxfast.identify.FAMILIES``. Linear responses and echoes alike are one impulse
-# response; what distorts is learnt by a WaveNet, a gain that swings by a recurrent net. Sides that
-# do not belong together have no model.
+# By the families of ``fxfast.identify.FAMILIES``. What distorts is learnt by a WaveNet, a gain that
+# swings by a recurrent net. Sides that do not belong together have no model.
 PRESET_OF_FAMILY: Mapping[str, str] = {
     "linear": "linear-10s",
-    "feedback-delay": "linear-10s",
+    "feedback-delay": "delay",
     "modulated-delay": "chorus",
     "gate": "gate",
     "compressor": "compressor",
@@ -20,15 +19,29 @@ PRESET_OF_FAMILY: Mapping[str, str] = {
     "nonlinear": "a1-standard",
 }
 
+# Filters in the loop move an echo by so much a round.
+_ROUND_MS, _ROUND_SHARE = 1.0, 0.005
+
 
 def preset_for(findings: Findings) -> str:
-    """The preset that suits what was found.
+    """The preset that suits what was found: of echoes, one delay where all are rounds of the
+    first, and an impulse response where they are not.
 
     Raises ``PairError`` where dry and wet do not belong together."""
     preset = PRESET_OF_FAMILY.get(findings.family)
+    if preset == "delay" and not _comes_round(findings.linear.echo_ms):
+        return PRESET_OF_FAMILY["linear"]
     if preset is None:
         raise PairError(
             "pairs: expected wet made from dry, got sides that do not belong together: "
             + "; ".join(findings.reasons)
         )
     return preset
+
+
+def _comes_round(echo_ms: Sequence[float]) -> bool:
+    """Whether all echoes come after multiples of the time of the first."""
+    first = echo_ms[0]
+    rounds = [max(1, round(each / first)) for each in echo_ms]
+    late = [abs(each - n * first) / n for each, n in zip(echo_ms, rounds, strict=True)]
+    return max(late) < max(_ROUND_MS, _ROUND_SHARE * first)
