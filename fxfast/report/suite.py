@@ -77,6 +77,7 @@ SUITE = (
     Case("linear-200ms"),
     Case("linear-2s"),
     Case("linear-10s"),
+    Case("delay"),
     Case("chorus"),
     Case("compressor"),
     Case("gate"),
