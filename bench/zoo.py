@@ -1,6 +1,7 @@
-"""Trains a model for every preset of the zoo, one after another: `make zoo`.
+"""Trains a model for every preset of the zoo: `make zoo`.
 
     python -m bench.zoo [PRESET ...] [--zoo FOLDER] [--work FOLDER] [--seconds N] [--model NAME]
+                        [--at-once N]
 
 FOLDER holds dry.flac and PRESET.flac of equal length. What kind of model a preset gets is found
 from its training part alone. A zoo that was stopped goes on where it was, within a run too; a
@@ -12,10 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,8 @@ from fxfast.training.evaluation import evaluate_model
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 ZOO = ROOT.parent / "shared" / "data" / "zoo"
+# The test at the end, its pictures and the export.
+AFTER_TRAINING_SECONDS = 15.0
 PARTS = (44.0, 6.0, 10.0)  # seconds of training, validation and test
 
 
@@ -47,6 +53,7 @@ def main() -> int:
     parser.add_argument("--zoo", type=Path, default=ZOO)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "zoo", help="runs and pairs")
     parser.add_argument("--seconds", type=float, default=600.0, help="at most, per preset (600)")
+    parser.add_argument("--at-once", type=int, default=1, help="presets, which share the cores (1)")
     parser.add_argument("--model", help="a model for all, instead of the one that is found")
     parser.add_argument("--note", default="", help="a sentence about this run, for the table")
     parser.add_argument("--out", type=Path, default=RESULTS / f"zoo_{date.today()}.json")
@@ -56,17 +63,24 @@ def main() -> int:
         "date": date.today().isoformat(),
         "machine": machine(),
         "seconds_limit": args.seconds,
+        "at_once": args.at_once,
         "note": args.note,
         "presets": {},
     }
-    for number, preset in enumerate(presets):
-        if preset in result["presets"]:
-            continue
-        print(f"[{number + 1}/{len(presets)}] {preset}", file=sys.stderr, flush=True)
-        result["presets"][preset] = rounded(train_one(preset, args))
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write(result, args.out)
-        print(line(preset, result["presets"][preset]), flush=True)
+    writing = threading.Lock()
+
+    def row_of(preset: str) -> None:
+        print(preset, file=sys.stderr, flush=True)
+        row = rounded(train_one(preset, args))
+        with writing:
+            result["presets"][preset] = row
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            write(result, args.out)
+            print(line(preset, row), flush=True)
+
+    left = [preset for preset in presets if preset not in result["presets"]]
+    with ThreadPoolExecutor(args.at_once) as pool:
+        list(pool.map(row_of, left))
     rows = [row for row in result["presets"].values() if row["must_holds"]]
     print(f"{len(rows)} of {len(result['presets'])} musts hold; written: {args.out}")
     return 0
@@ -95,7 +109,8 @@ def train_one(preset: str, args: argparse.Namespace) -> dict[str, Any]:
     family, model = family_and_model(data, pairs[0].sample_rate, args.model)
     looked = time.monotonic() - began
     run = args.work / "runs" / f"{preset}-{model}"
-    trained = run_training(folder, run, model, args.seconds)
+    left = max(1.0, args.seconds - looked - AFTER_TRAINING_SECONDS)
+    trained = run_training(folder, run, model, left, args.at_once)
     graph = exchange.load(run)
     scores = evaluate_model(graph, data, "test").total
     row = {
@@ -134,7 +149,9 @@ def family_and_model(data: Data, sample_rate: int, forced: str | None) -> tuple[
     return findings.family, forced or preset_for(findings)
 
 
-def run_training(folder: Path, run: Path, model: str, seconds: float) -> dict[str, Any]:
+def run_training(
+    folder: Path, run: Path, model: str, seconds: float, at_once: int
+) -> dict[str, Any]:
     """`fxfast train` in a process of its own; goes on with a run that was stopped."""
     if not (run / "result.json").is_file():
         command = [sys.executable, "-c", "from fxfast.cli import console; console()", "train"]
@@ -143,7 +160,9 @@ def run_training(folder: Path, run: Path, model: str, seconds: float) -> dict[st
             command += ["--resume"]
         else:
             command += ["--model", model, "--split", *map(str, PARTS), "--no-check"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        threads = max(1, len(os.sched_getaffinity(0)) // at_once)
+        share = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=share)
     trained: dict[str, Any] = json.loads((run / "result.json").read_text())
     return trained
 
