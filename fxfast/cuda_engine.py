@@ -43,13 +43,14 @@ _HEADER = np.dtype(
 )
 _OP_INTS, _OP_KIND, _OP_OUT, _OP_PARAMS, _OP_STATE = 25, 0, 5, 18, 19
 _RECURRENT = 6
-_JOB = np.dtype(
+JOB = np.dtype(
     [(name, "<i8") for name in ("input", "output", "first", "samples", "warm_up", "state")]
 )
 # Samples of one launch: enough to fill a device, and with it and the next one little memory.
 LAUNCH_SAMPLES = 1 << 25
-# A segment is so many times as long as what it plays again.
-_LEAST_REACHES = 8
+# A segment is so many times as long as what it plays again, at least. Segments are that short only
+# where teams would have nothing to do, so what is played again there costs no time.
+_LEAST_REACHES = 2
 _LEAST_SEGMENT = 1024
 
 
@@ -66,7 +67,7 @@ class CudaEngine:
     unknown device and ``ModelError`` for a program that the kernels cannot play."""
 
     def __init__(self, program: Program, device: str, library: CudaLibrary | None = None) -> None:
-        self._library = library or CudaLibrary()
+        self.library = self._library = library or CudaLibrary()
         count = self._library.device_count()
         if count == 0:
             raise BuildError(f"device {device}: expected a CUDA device, found none")
@@ -85,14 +86,14 @@ class CudaEngine:
         self._header = header
         self._first_state = _first_state(plan, header)
         shared = int(header["shared_floats"]) * 4
-        with self._on_device():
+        with self.on_device():
             per_processor = self._library.prepare(
                 int(header["threads"]), int(header["register_rows"]), shared
             )
             self._plan = Memory(self._library, plan.size)
             self._library.copy(self._plan.pointer, plan.ctypes.data, plan.size, 0)
             self._library.wait(0)
-            self._slots = [_Slot(self._library) for _ in range(2)]
+            self._slots = [Slot(self._library) for _ in range(2)]
         self._teams = max(1, per_processor) * self._facts.multiprocessors
         self._launch = (int(header["threads"]), int(header["register_rows"]), shared)
         self.reach = int(header["reach"])
@@ -100,7 +101,7 @@ class CudaEngine:
         self.state_floats = int(header["state_floats"])
 
     @contextmanager
-    def _on_device(self) -> Iterator[None]:
+    def on_device(self) -> Iterator[None]:
         before = self._library.used()
         self._library.use(self.device)
         try:
@@ -134,7 +135,7 @@ class CudaEngine:
 
     def _render_stretches(self, rows: np.ndarray, launch_samples: int) -> np.ndarray:
         out = np.empty_like(rows)
-        with self._on_device():
+        with self.on_device():
             for n, stretches in enumerate(_launches(rows.shape, launch_samples)):
                 slot = self._slots[n % 2]
                 slot.collect(out)
@@ -143,7 +144,7 @@ class CudaEngine:
                 slot.collect(out)
         return out
 
-    def _start(self, slot: _Slot, rows: np.ndarray, stretches: list[Stretch]) -> None:
+    def _start(self, slot: Slot, rows: np.ndarray, stretches: list[Stretch]) -> None:
         """Copies in, plays and copies out, all on the stream of the slot; nothing waits."""
         begins = [max(0, s.first - self.reach) for s in stretches]
         offsets = np.cumsum([0] + [s.end - b for s, b in zip(stretches, begins, strict=True)])
@@ -153,7 +154,7 @@ class CudaEngine:
         for stretch, begin, at in zip(stretches, begins, offsets, strict=False):
             staged[at : at + stretch.end - begin] = rows[stretch.row, begin : stretch.end]
         samples = sum(s.end - s.first for s in stretches)
-        segment = self._segment(samples)
+        segment = self.segment(samples)
         jobs = []
         for stretch, begin, at in zip(stretches, begins, offsets, strict=False):
             base = int(at) - begin
@@ -166,15 +167,15 @@ class CudaEngine:
         ]
         library = self._library
         library.copy(slot.input.pointer, slot.host.pointer, 4 * total, slot.stream)
-        self.play(slot, np.array(jobs, _JOB), 0)
+        self.play(slot, np.array(jobs, JOB), 0)
         library.copy(slot.host.pointer, slot.output.pointer, 4 * total, slot.stream)
 
-    def play(self, slot: _Slot, jobs: np.ndarray, states: int) -> None:
+    def play(self, slot: Slot, jobs: np.ndarray, states: int) -> None:
         """Queues jobs from the slot's input to its output."""
         self._play(slot, jobs, (slot.input.pointer, slot.output.pointer, states), slot.stream)
 
     def _play(
-        self, slot: _Slot, jobs: np.ndarray, pointers: tuple[int, int, int], stream: int
+        self, slot: Slot, jobs: np.ndarray, pointers: tuple[int, int, int], stream: int
     ) -> None:
         width = int(self._header["team_streams"])
         teams = min(self._teams, -(-len(jobs) // width))
@@ -202,16 +203,16 @@ class CudaEngine:
             return
         segment = samples
         if not self.is_recurrent:
-            segment = self._segment(rows * samples)
+            segment = self.segment(rows * samples)
         jobs = [
             (row * samples, row * samples, first, min(segment, samples - first), self.reach, -1)
             for row in range(rows)
             for first in range(0, samples, segment)
         ]
-        with self._on_device():
-            self._play(self._slots[0], np.array(jobs, _JOB), (source, target, 0), stream)
+        with self.on_device():
+            self._play(self._slots[0], np.array(jobs, JOB), (source, target, 0), stream)
 
-    def _segment(self, samples: int) -> int:
+    def segment(self, samples: int) -> int:
         """How long segments are that keep every team busy and play little again."""
         return max(-(-samples // self._teams), _LEAST_REACHES * self.reach, _LEAST_SEGMENT)
 
@@ -230,9 +231,9 @@ class CudaStream:
     def __init__(self, cuda: CudaEngine, channels: int) -> None:
         self._cuda = cuda
         self.channels = channels
-        self._library = cuda._library
-        with cuda._on_device():
-            self._slot = _Slot(self._library)
+        self._library = cuda.library
+        with cuda.on_device():
+            self._slot = Slot(self._library)
             self._states = Memory(self._library, 4 * channels * cuda.state_floats)
         self.reset()
 
@@ -260,13 +261,13 @@ class CudaStream:
 
     def _play(self, rows: np.ndarray, warm_up: int) -> np.ndarray:
         samples = rows.shape[1]
-        jobs = np.zeros(self.channels, _JOB)
+        jobs = np.zeros(self.channels, JOB)
         jobs["input"] = jobs["output"] = np.arange(self.channels) * samples
         jobs["samples"], jobs["warm_up"] = samples, warm_up
         jobs["state"] = np.arange(self.channels) * self._cuda.state_floats
         out = np.empty_like(rows)
         slot, library = self._slot, self._library
-        with self._cuda._on_device():
+        with self._cuda.on_device():
             slot.reserve(rows.size)
             library.copy(slot.input.pointer, rows.ctypes.data, rows.nbytes, slot.stream)
             self._cuda.play(slot, jobs, self._states.pointer)
@@ -275,7 +276,7 @@ class CudaStream:
         return out
 
     def _put(self, states: np.ndarray) -> None:
-        with self._cuda._on_device():
+        with self._cuda.on_device():
             self._library.copy(
                 self._states.pointer, states.ctypes.data, states.nbytes, self._slot.stream
             )
@@ -283,7 +284,7 @@ class CudaStream:
 
     def save(self) -> bytes:
         states = np.empty(self.channels * self._cuda.state_floats, np.float32)
-        with self._cuda._on_device():
+        with self._cuda.on_device():
             self._library.copy(
                 states.ctypes.data, self._states.pointer, states.nbytes, self._slot.stream
             )
@@ -300,7 +301,7 @@ class CudaStream:
         self._put(np.frombuffer(state, np.float32).copy())
 
 
-class _Slot:
+class Slot:
     """Buffers and a stream of one launch; they grow and are kept."""
 
     def __init__(self, library: CudaLibrary) -> None:

@@ -28,7 +28,7 @@ from fxfast.rendering import output_format
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs are played by a fake, so that these tests need no native build."""
     library = importlib.import_module("fxfast.rendering.render_library")
-    monkeypatch.setattr(library, "_player_of", lambda model, isa: FakePlayer(0.5))
+    monkeypatch.setattr(library, "_player_of", lambda model, isa, device: FakePlayer(0.5))
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ PYTHON_ORDER = [
         "native_ops",
         "cuda_library",
         "cuda_engine",
+        "cuda_packed",
         "player",
         "ops",
         "follow_ops",

@@ -98,6 +98,13 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--report", metavar="FILE", help="write a line of JSON for each input")
     run.add_argument("--json", action="store_true", help="print the report as one JSON document")
+    run.add_argument(
+        "--device",
+        metavar="NAME",
+        default="cpu",
+        help="cpu (default); cuda: a GPU, or the CPU with a message where there is none; cuda:0, "
+        "cuda:1, ...: that GPU or an error; auto: as cuda, and the CPU for models it cannot play",
+    )
     run.add_argument("--isa", metavar="NAME", help="force an instruction set (see fxfast doctor)")
 
 

@@ -92,6 +92,7 @@ def _render(args: argparse.Namespace) -> LibraryReport:
             subtype=args.subtype,
             dry_run=args.dry_run,
             isa=args.isa,
+            device=args.device,
             watcher=watcher,
         )
         if args.report is not None:

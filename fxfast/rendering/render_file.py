@@ -115,7 +115,8 @@ def render_file(
     _check_arguments(Path(in_path), Path(out_path), format, subtype, block_frames)
     info = check_input(in_path, player.graph.sample_rate, processing)
     _check_output(Path(in_path), Path(out_path), overwrite)
-    block_frames = max(1, min(block_frames, _BLOCK_SAMPLES // info.channels))
+    most = getattr(player, "block_samples", _BLOCK_SAMPLES)  # of players on a GPU
+    block_frames = max(1, min(block_frames, most // info.channels))
     channels = processing.output_channels(info.channels)
     metadata = read_metadata(in_path)
     writer = BlockWriter(

@@ -18,6 +18,7 @@ from fxfast.audio.paths import AnyPath, printable, reason
 from fxfast.errors import InputError, OutputFolderError
 from fxfast.graph import ModelGraph
 from fxfast.rendering.budget import budget
+from fxfast.rendering.device import CPU, OPEN_FILES, DevicePlayer, place
 from fxfast.rendering.group import GROUP_FILES
 from fxfast.rendering.journal import Journal, encode_line, journal_size, read_journal
 from fxfast.rendering.library_run import LibraryRun, Watcher
@@ -88,6 +89,7 @@ def render_library(
     format: str = "keep",
     subtype: str = "keep",
     isa: str | None = None,
+    device: str = CPU,
     block_frames: int = BLOCK_FRAMES,
     watcher: Watcher | None = None,
 ) -> LibraryReport:
@@ -95,11 +97,14 @@ def render_library(
 
     ``model`` is a graph, a ready player, or several of them by name: then every file goes through
     each. ``listed`` is a text file of more inputs below ``list_root``. A ``dry_run`` opens and
-    checks the files and writes nothing. ``isa`` names the instruction set for graphs.
+    checks the files and writes nothing. ``isa`` names the instruction set for graphs. ``device``
+    is where graphs play: "cpu", "cuda" (the CPU, with a note in the report, where there is no GPU),
+    "auto" (the CPU also where a model cannot be played on a GPU), or "cuda:0" and so on.
     ``jobs`` and ``overwrite`` are those of ``options``, ``format`` that of ``names``, for short.
     ``watcher`` hears of the run as it goes, in the calling thread.
 
     Raises ``InputError`` for wrong arguments and for what ``plan_library`` finds,
+    ``ModelError`` for a model that the device cannot play,
     ``OutputFolderError`` for an output that cannot be written, ``LockedError`` while another run
     has it, before any work is done. What is wrong with one file is in its report.
     """
@@ -112,11 +117,17 @@ def render_library(
     graphs = [_graph_of(m) for m in models.values()]
     for graph in graphs:
         processing.check_knobs(graph.knobs)
+    placed = place(device, graphs, options.isolate)
     settings = {**processing.key(), "subtype": subtype}
+    if placed.key is not None:
+        settings["device"] = placed.key
     lines = [run_line(graph, settings) for graph in graphs]
-    players = tuple(_player_of(m, isa) for m in models.values())
+    players = tuple(_player_of(m, isa, placed.device) for m in models.values())
     grouped = any(can_group(player) for player in players)
-    fits = budget(options.jobs, options.memory_mib, GROUP_FILES if grouped else 1)
+    files_per_job = GROUP_FILES if grouped else 1
+    if placed.device != CPU:
+        files_per_job = OPEN_FILES
+    fits = budget(options.jobs, options.memory_mib, files_per_job)
     plan = _plan(inputs, out_dir, listed, list_root, names, tuple(models), options.follow)
     size = journal_size(plan.out_dir)
     present = find_present(plan)
@@ -157,7 +168,8 @@ def render_library(
             journal.close()
     digests = {name: str(line["model"]) for name, line in zip(models, lines, strict=True)}
     wall = time.perf_counter() - started
-    return LibraryReport(done.outcomes, wall, digests, dry_run, done.interrupted, done.notes)
+    notes = done.notes if placed.note is None else (placed.note, *done.notes)
+    return LibraryReport(done.outcomes, wall, digests, dry_run, done.interrupted, notes)
 
 
 def _check(
@@ -226,11 +238,15 @@ def _graph_of(model: Model) -> ModelGraph:
     return model if isinstance(model, ModelGraph) else model.graph
 
 
-def _player_of(model: Model, isa: str | None) -> StreamPlayer:
+def _player_of(model: Model, isa: str | None, device: str) -> StreamPlayer:
     if not isinstance(model, ModelGraph):
+        if device != CPU:
+            raise InputError(f"device: expected {CPU} for a ready player, got {device!r}")
         if isa is not None:
             raise InputError(f"isa: expected none for a ready player, got {isa!r}")
         return model
+    if device != CPU:
+        return DevicePlayer(model, device)
     from fxfast.player import Player  # a missing native build is an error here, not at import
 
     return Player(model, threads=1, mode="offline", isa=isa)

@@ -58,6 +58,15 @@ class Cores:
             yield
 
     @contextmanager
+    def none(self) -> Iterator[None]:
+        """Lend the core that this thread holds, while it waits for something else."""
+        self._free.release()
+        try:
+            yield
+        finally:
+            self._free.acquire()
+
+    @contextmanager
     def more(self, most: int) -> Iterator[int]:
         """Borrow up to ``most`` cores that are free now; gives how many they are."""
         count = 0

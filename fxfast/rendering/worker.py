@@ -32,6 +32,7 @@ from fxfast.errors import (
     WriteError,
 )
 from fxfast.rendering.beneath import Root, close_fd
+from fxfast.rendering.device import DeskPlayer, DevicePlayer
 from fxfast.rendering.group import Group, GroupPlayer
 from fxfast.rendering.journal import Journal
 from fxfast.rendering.plan import Plan
@@ -109,10 +110,7 @@ class Worker:
             Group(player, work.jobs) if can_group(player) else None for player in work.players
         ]
         self._cores = Cores(work.jobs)
-        self._players = [
-            SplitPlayer(player, self._cores) if can_split(player) else player
-            for player in work.players
-        ]
+        self._players = [_sharing(player, self._cores, work.open_jobs) for player in work.players]
         self._threads = [
             threading.Thread(target=self._guarded_run, name=f"fxfast-render-{n}", daemon=True)
             for n in range(work.open_jobs)
@@ -261,10 +259,19 @@ class Worker:
         return {"job": job, "error": {**failed, **details}, "wall": time.perf_counter() - started}
 
 
+def _sharing(player: StreamPlayer, cores: Cores, files: int) -> StreamPlayer:
+    """A player that uses the cores of the run as well as it can."""
+    if isinstance(player, DevicePlayer):
+        return DeskPlayer(player, cores, files)
+    return SplitPlayer(player, cores) if can_split(player) else player
+
+
 def _block_frames(work: Work, player: StreamPlayer) -> int:
     """What was asked for; nobody asked for the default."""
     if isinstance(player, SplitPlayer) and work.block_frames == BLOCK_FRAMES:
         return SPLIT_BLOCK_FRAMES
+    if isinstance(player, DeskPlayer) and work.block_frames == BLOCK_FRAMES:
+        return player.block_samples
     return work.block_frames
 
 

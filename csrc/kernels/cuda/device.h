@@ -50,7 +50,7 @@ struct StandInThread {
   float* shared;
   void (*wait)();
 };
-extern StandInThread stand_in;
+extern thread_local StandInThread stand_in;
 
 inline int thread_index() { return stand_in.thread; }
 inline int thread_count() { return stand_in.threads; }

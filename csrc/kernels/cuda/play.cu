@@ -86,7 +86,9 @@ FXFAST_CUDA_API int fxfast_cuda_allocate(void** memory, long long bytes) {
 FXFAST_CUDA_API int fxfast_cuda_free(void* memory) { return cudaFree(memory); }
 
 FXFAST_CUDA_API int fxfast_cuda_allocate_pinned(void** memory, long long bytes) {
-  return cudaMallocHost(memory, static_cast<std::size_t>(bytes));
+  const cudaError_t status = cudaMallocHost(memory, static_cast<std::size_t>(bytes));
+  if (status == cudaErrorMemoryAllocation) cudaGetLastError();
+  return status;
 }
 
 FXFAST_CUDA_API int fxfast_cuda_free_pinned(void* memory) { return cudaFreeHost(memory); }

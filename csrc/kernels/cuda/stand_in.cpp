@@ -3,6 +3,7 @@
 // barrier is missing for: threads run in an order that a seed shuffles.
 #include <ucontext.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -15,7 +16,7 @@
 
 namespace fxfast::cuda {
 
-StandInThread stand_in;
+thread_local StandInThread stand_in;
 
 namespace {
 
@@ -115,7 +116,7 @@ namespace {
 
 constexpr int kInvalid = 1, kOutOfMemory = 2;
 // What may be allocated, so that tests can run out of it.
-long long memory_left = 1ll << 40;
+std::atomic<long long> memory_left = 1ll << 40;
 
 // Memory knows its size, so that freeing gives it back.
 int allocate(void** memory, long long bytes) {

@@ -1,0 +1,262 @@
+"""Rendering on a GPU: where a run plays, and how its files share the device.
+
+The files decode and encode in their own threads and hand their blocks to one desk. Whenever a
+launch can begin, one of the threads that wait launches the blocks of all: few while the device
+keeps up, many when it does not. The kernels are loaded in the process that renders, for a process
+that has used a device cannot be forked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fxfast.cuda_engine import CudaEngine
+from fxfast.cuda_library import CudaLibrary, DeviceFacts, device_index
+from fxfast.cuda_packed import LAUNCHES, Packed, PackedStream
+from fxfast.errors import BuildError, FxfastError, InputError, ModelError
+from fxfast.graph import ModelGraph
+from fxfast.lowering import lower
+from fxfast.native import engine
+from fxfast.native_ops import native_ops
+from fxfast.rendering.pipeline import BlockStream
+from fxfast.rendering.split import Cores
+
+AUTO, CPU = "auto", "cpu"
+# Files that are open for each core, so that a launch finds many blocks.
+OPEN_FILES = 16
+_LEAST_BLOCK_SAMPLES, _MOST_BLOCK_SAMPLES = 1 << 18, 1 << 22
+
+
+class Placement(NamedTuple):
+    """Where a run plays: ``device`` "cpu" or "cuda:0" and so on; ``key`` names what else decides
+    about the bits of its outputs, and ``note`` says why it is not where it was asked to be."""
+
+    device: str
+    key: str | None = None
+    note: str | None = None
+
+
+def place(device: str, graphs: Sequence[ModelGraph], isolate: bool) -> Placement:
+    """Decide where to play. ``isolate``: this process is going to fork, and must not use a GPU.
+
+    "auto" and "cuda" are the CPU, with a note, where there is no GPU, and "auto" also where a
+    model cannot be played there. Raises ``InputError`` for an unknown device and for a numbered
+    one that is not there, ``ModelError`` for a model that the kernels cannot play.
+    """
+    if device == CPU:
+        return Placement(CPU)
+    if device != AUTO:
+        try:
+            device_index(device)
+        except InputError:
+            expected = "expected cpu, auto, cuda or cuda:0, cuda:1, ..."
+            raise InputError(f"device: {expected}, got {device!r}") from None
+    try:
+        asked = "cuda" if device == AUTO else device
+        number, facts = _facts_in_child(asked) if isolate else device_facts(asked)
+    except BuildError as error:
+        if device not in (AUTO, "cuda"):
+            raise InputError(str(error)) from error
+        return Placement(CPU, note=f"device {device}: rendered on the CPU: {error}")
+    try:
+        for graph in graphs:
+            check_plan(graph, facts)
+    except ModelError as error:
+        if device != AUTO:
+            raise
+        return Placement(CPU, note=f"device auto: rendered on the CPU: {error}")
+    return Placement(f"cuda:{number}", f"cuda {facts.major}.{facts.minor}")
+
+
+def device_facts(device: str) -> tuple[int, DeviceFacts]:
+    """The number of a device, and what it is. Raises ``BuildError`` where there is none."""
+    library = CudaLibrary()
+    count = library.device_count()
+    if count == 0:
+        raise BuildError(f"device {device}: expected a CUDA device, found none")
+    index = device_index(device)
+    index = library.used() if index is None else index
+    if index >= count:
+        raise BuildError(f"device: expected one of {count} CUDA devices, got {device}")
+    return index, library.facts(index)
+
+
+def _facts_in_child(device: str) -> tuple[int, DeviceFacts]:
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            try:
+                index, facts = device_facts(device)
+                said: dict[str, object] = {"index": index, "facts": list(facts)}
+            except FxfastError as error:
+                said = {"error": str(error)}
+            os.write(write, json.dumps(said).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        text = pipe.read()
+    os.waitpid(pid, 0)
+    if not text:
+        raise BuildError(f"device {device}: expected an answer of the driver, the process died")
+    found = json.loads(text)
+    if "error" in found:
+        raise BuildError(found["error"])
+    return int(found["index"]), DeviceFacts(*found["facts"])
+
+
+def check_plan(graph: ModelGraph, facts: DeviceFacts) -> None:
+    """Raise ``ModelError`` for a model that the kernels of a device cannot play."""
+    program = lower(graph, merge=True)
+    engine().cuda_plan(
+        list(program.lines), native_ops(program), program.output_line, facts.shared_bytes
+    )
+
+
+class DevicePlayer:
+    """A model for a device, before the process that plays it has begun to use it."""
+
+    grid_samples = 1
+
+    def __init__(self, graph: ModelGraph, device: str) -> None:
+        self.graph, self.device = graph, device
+        self._lock = threading.Lock()
+        self._desk: _Desk | None = None
+
+    def stream(self, channels: int = 1, knobs: dict[str, float] | None = None) -> BlockStream:
+        return DeskStream(self.desk(), channels, None)
+
+    def desk(self) -> _Desk:
+        """Where blocks are handed in; made once. Raises as ``CudaEngine`` does."""
+        with self._lock:
+            if self._desk is None:
+                program = lower(self.graph, merge=True)
+                self._desk = _Desk(Packed(CudaEngine(program, self.device)))
+            return self._desk
+
+
+class _Request:
+    """A block that waits for a launch."""
+
+    def __init__(self, stream: PackedStream, block_ct: np.ndarray) -> None:
+        self.stream, self.block_ct = stream, block_ct
+        self.output_ct: np.ndarray | None = None
+        self.error: Exception | None = None
+        self.leads = False
+        self.ready = threading.Event()  # it leads, or its output or error is there
+
+
+class _Desk:
+    """Takes blocks of all threads; one of those that wait launches them."""
+
+    def __init__(self, packed: Packed) -> None:
+        self.packed = packed
+        self._lock = threading.Lock()
+        self._waiting: list[_Request] = []
+        self._free_launches = LAUNCHES
+
+    def process(self, stream: PackedStream, block_ct: np.ndarray) -> np.ndarray:
+        """The block of one stream. Raises what playing it raised."""
+        engine().require_finite(block_ct)  # here, where it is the file's own
+        request = _Request(stream, block_ct)
+        with self._lock:
+            self._waiting.append(request)
+            self._appoint()
+        request.ready.wait()
+        if request.leads:
+            self._lead(request)
+        if request.error is not None:
+            raise request.error
+        assert request.output_ct is not None
+        return request.output_ct
+
+    def _appoint(self) -> None:
+        """Let the first that waits lead, where a launch is free; called with the lock."""
+        free = next((request for request in self._waiting if not request.leads), None)
+        if self._free_launches > 0 and free is not None:
+            self._free_launches -= 1
+            self._waiting.remove(free)
+            free.leads = True
+            free.ready.set()
+
+    def _take(self, leader: _Request) -> list[_Request]:
+        taken, samples = [leader], leader.block_ct.size
+        with self._lock:
+            while self._waiting:
+                samples += self._waiting[0].block_ct.size
+                if samples > self.packed.most_samples:
+                    break
+                taken.append(self._waiting.pop(0))
+        return taken
+
+    def _lead(self, leader: _Request) -> None:
+        group = self._take(leader)
+        try:
+            outputs = self.packed.play([(r.stream, r.block_ct) for r in group])
+            for request, output_ct in zip(group, outputs, strict=True):
+                request.output_ct = output_ct
+        except Exception as error:
+            for request in group:
+                request.error = error
+        finally:
+            with self._lock:
+                self._free_launches += 1
+                self._appoint()
+            for request in group:
+                request.ready.set()
+
+
+class DeskPlayer:
+    """A ``DevicePlayer`` as the threads of a run see it: who waits for the device holds no core."""
+
+    grid_samples = 1
+
+    def __init__(self, player: DevicePlayer, cores: Cores, files: int) -> None:
+        self._player, self._cores = player, cores
+        # Few files have to give each launch more to do.
+        share = self._samples_of(files)
+        self.block_samples = max(_LEAST_BLOCK_SAMPLES, min(share, _MOST_BLOCK_SAMPLES))
+
+    @staticmethod
+    def _samples_of(files: int) -> int:
+        return _MOST_BLOCK_SAMPLES * 4 // max(1, files)
+
+    @property
+    def graph(self) -> ModelGraph:
+        return self._player.graph
+
+    def stream(self, channels: int = 1, knobs: dict[str, float] | None = None) -> BlockStream:
+        return DeskStream(self._player.desk(), channels, self._cores)
+
+    def ahead(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """As ``Cores.ahead``."""
+        return self._cores.ahead(blocks)
+
+
+class DeskStream:
+    """One file's stream."""
+
+    def __init__(self, desk: _Desk, channels: int, cores: Cores | None) -> None:
+        self._desk, self._cores = desk, cores
+        self._stream = desk.packed.stream(channels)
+
+    def process(self, block: np.ndarray) -> np.ndarray:
+        block_ct = block.reshape(self._stream.channels, -1)
+        if block_ct.shape[1] == 0:
+            return np.zeros_like(block)
+        if self._cores is None:
+            return self._desk.process(self._stream, block_ct).reshape(block.shape)
+        with self._cores.none():
+            return self._desk.process(self._stream, block_ct).reshape(block.shape)
+
+    def flush(self) -> np.ndarray:
+        return np.zeros((self._stream.channels, 0), np.float32)

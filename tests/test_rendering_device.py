@@ -1,0 +1,230 @@
+"""Rendering on a GPU: the kernels are a stand-in on the CPU, everything else is real."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from cuda_stand_in import built_stand_in, set_memory
+from families import family
+from test_families import noise
+
+from fxfast import cuda_packed, exchange
+from fxfast.audio.files import read_audio
+from fxfast.cli import main
+from fxfast.cuda_engine import CudaEngine
+from fxfast.cuda_library import LIBRARY_VARIABLE, CudaMemoryError
+from fxfast.cuda_packed import Packed
+from fxfast.errors import BuildError, InputError, ModelError
+from fxfast.graph import Linear, ModelGraph
+from fxfast.lowering import lower
+from fxfast.player import Player
+from fxfast.rendering import Processing, RunOptions, render_library
+from fxfast.rendering.device import DeskPlayer, DevicePlayer, place
+from fxfast.rendering.journal import JOURNAL_NAME
+from fxfast.rendering.split import Cores
+
+KINDS = ("wavenet", "conv and lstm")
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    library = built_stand_in()
+    monkeypatch.setenv(LIBRARY_VARIABLE, str(library))
+    before = set_memory(library, 1 << 40)
+    yield library
+    set_memory(library, before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Files of several lengths and channel counts, one of another rate, one that is no audio."""
+    (tmp_path / "in").mkdir()
+    for n, (frames, channels, rate) in enumerate(
+        [(3000, 1, 48_000), (2999, 2, 48_000), (1, 1, 48_000), (0, 1, 48_000), (2000, 1, 44_100)]
+    ):
+        x_tc = 0.3 * noise(max(1, channels), max(1, frames))[:, :frames].T
+        soundfile.write(tmp_path / "in" / f"{n}.wav", x_tc, rate, subtype="FLOAT")
+    (tmp_path / "in" / "bad.wav").write_bytes(b"RIFF and nothing else")
+    return tmp_path
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_library_has_the_bits_of_the_device_alone(
+    name: str, isolate: bool, folder: Path, stand_in: Path
+) -> None:
+    graph = family(name)
+    report = render_library(
+        graph,
+        [folder / "in"],
+        folder / "out",
+        options=RunOptions(jobs=2, isolate=isolate),
+        processing=Processing(resample=True),
+        device="cuda",
+    )
+    assert [report.count(s) for s in ("rendered", "failed")] == [5, 1]
+    assert report.notes == ()
+    player = Player(graph, device="cuda")
+    for n in range(3):
+        x_ct, _ = read_audio(folder / "in" / f"{n}.wav")
+        y_ct, _ = read_audio(folder / "out" / f"{n}.wav")
+        np.testing.assert_array_equal(y_ct, player.render(x_ct))
+    assert soundfile.info(folder / "out" / "3.wav").frames == 0
+    assert soundfile.info(folder / "out" / "4.wav").frames == 2000
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_any_packing_gives_the_same_bits(name: str, stand_in: Path) -> None:
+    graph = family(name)
+    x_ct = noise(5, 1300)
+    whole = Player(graph, device="cuda").render(x_ct)
+    packed = Packed(CudaEngine(lower(graph, merge=True), "cuda"))
+    streams = [packed.stream(2), packed.stream(1), packed.stream(2)]
+    rows = [slice(0, 2), slice(2, 3), slice(3, 5)]
+    got: list[list[np.ndarray]] = [[], [], []]
+    at = [0, 0, 0]
+    for lengths in ((1, 500, 77), (700, 0, 3), (0, 800, 600), (599, 0, 620)):
+        pieces = []
+        for k, n in enumerate(lengths):
+            pieces.append((streams[k], x_ct[rows[k], at[k] : at[k] + n]))
+            at[k] += n
+        for parts, y in zip(got, packed.play(pieces), strict=True):
+            parts.append(y)
+    for k, parts in enumerate(got):
+        np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole[rows[k]])
+    # States of streams that ended are used again, settled.
+    del streams
+    again = packed.stream(2)
+    np.testing.assert_array_equal(packed.play([(again, x_ct[:2])])[0], whole[:2])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_out_of_memory_splits_a_launch(name: str, stand_in: Path) -> None:
+    graph = family(name)
+    x_ct = noise(3, 30_000)
+    whole = Player(graph, device="cuda").render(x_ct)
+    packed = Packed(CudaEngine(lower(graph, merge=True), "cuda"))
+    streams = [packed.stream(2), packed.stream(1)]
+    set_memory(stand_in, 300_000)
+    played = packed.play([(streams[0], x_ct[:2]), (streams[1], x_ct[2:])])
+    np.testing.assert_array_equal(np.concatenate(played), whole)
+    assert packed.most_samples < cuda_packed.MOST_SAMPLES
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_memory_at_all_is_an_error(name: str, stand_in: Path) -> None:
+    packed = Packed(CudaEngine(lower(family(name), merge=True), "cuda"))
+    stream = packed.stream()
+    set_memory(stand_in, 1)
+    with pytest.raises(CudaMemoryError, match="out of memory"):
+        packed.play([(stream, noise(1, 5000))])
+
+
+def test_threads_share_a_desk_and_errors_stay_with_their_file(stand_in: Path) -> None:
+    graph = family("wavenet")
+    x_ct = noise(8, 2000)
+    whole = Player(graph, device="cuda").render(x_ct)
+    player = DeskPlayer(DevicePlayer(graph, "cuda:0"), Cores(2), 8)
+    got: dict[int, np.ndarray] = {}
+    errors: list[str] = []
+
+    def file(k: int) -> None:
+        player._cores._free.acquire()
+        stream = player.stream()
+        try:
+            blocks = [stream.process(x_ct[k, t : t + 500]) for t in range(0, 2000, 500)]
+            if k == 3:
+                stream.process(np.array([np.nan], np.float32))
+        except InputError as error:
+            errors.append(str(error))
+        finally:
+            player._cores._free.release()
+        got[k] = np.concatenate(blocks)
+
+    threads = [threading.Thread(target=file, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(8):
+        np.testing.assert_array_equal(got[k], whole[k])
+    assert len(errors) == 1
+    assert "finite" in errors[0]
+
+
+def test_an_error_of_a_launch_reaches_all_who_wait(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = DevicePlayer(family("wavenet"), "cuda:0")
+    stream = player.stream()
+
+    def fails(pieces: object) -> list[np.ndarray]:
+        raise BuildError("CUDA: play failed: an illegal memory access was encountered")
+
+    monkeypatch.setattr(player.desk().packed, "play", fails)
+    for _ in range(4):  # more than there are launches
+        with pytest.raises(BuildError, match="illegal memory access"):
+            stream.process(np.zeros(10, np.float32))
+
+
+def test_where_a_run_plays(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plays, does_not = family("wavenet"), unplayable()
+    for isolate in (False, True):
+        assert place("cpu", [plays], isolate) == ("cpu", None, None)
+        assert place("auto", [plays], isolate) == ("cuda:0", "cuda 0.0", None)
+        assert place("cuda:0", [plays], isolate).device == "cuda:0"
+        with pytest.raises(InputError, match="expected one of 1 CUDA devices, got cuda:7"):
+            place("cuda:7", [plays], isolate)
+    with pytest.raises(InputError, match="device: expected cpu, auto, cuda or cuda:0"):
+        place("gpu", [plays], False)
+    with pytest.raises(ModelError, match="on CUDA"):
+        place("cuda", [plays, does_not], False)
+    placed = place("auto", [plays, does_not], False)
+    assert placed.device == "cpu"
+    assert "rendered on the CPU" in (placed.note or "")
+    monkeypatch.setenv(LIBRARY_VARIABLE, str(stand_in.with_name("absent.so")))
+    for device in ("auto", "cuda"):
+        placed = place(device, [plays], True)
+        assert placed.device == "cpu"
+        assert (placed.note or "").startswith(f"device {device}: rendered on the CPU: CUDA kernels")
+    with pytest.raises(InputError, match="found none"):
+        place("cuda:0", [plays], True)
+
+
+def unplayable() -> ModelGraph:
+    return ModelGraph(Linear(np.ones(9000, np.float32)), 48_000)
+
+
+def test_the_command_and_its_journal(
+    folder: Path,
+    stand_in: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / "in" / "bad.wav").unlink()
+    exchange.save(family("wavenet"), folder / "model.safetensors")
+    command = ["render", str(folder / "model.safetensors"), str(folder / "in"), "--resample"]
+    command += ["--out", str(folder / "out"), "--overwrite", "--json"]
+    assert main([*command, "--device", "cuda"]) == 0
+    assert json.loads(capsys.readouterr().out)["rendered"] == 5
+    again = [word for word in command if word != "--overwrite"]
+    assert main([*again, "--device", "auto"]) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == 5
+    # The samples of the CPU are others: what the GPU made is not taken for them.
+    main([*again, "--device", "cpu"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["done"] == 0
+    lines = (folder / "out" / JOURNAL_NAME).read_text()
+    assert "cuda 0.0" in lines
+    monkeypatch.setenv(LIBRARY_VARIABLE, str(stand_in.with_name("absent.so")))
+    assert main([*command, "--device", "cuda"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["rendered"] == 5
+    assert "rendered on the CPU" in report["notes"][0]
+    assert main([*command, "--device", "cuda:0"]) == 2
