@@ -23,6 +23,8 @@ MAX_RATE = 655_350
 MAX_FRAMES = (1 << 36) - 1
 _STREAMINFO, _PADDING, _VORBIS_COMMENT = 0, 1, 4
 _BLOCK_FRAMES = 4096
+# Level 4 of 8: music comes out less than 0.1 % larger than at 5, in four fifths of the time.
+_COMPRESSION = 0.5
 _READ_BACK_BYTES = 1 << 18
 # More than the encoder makes of its header.
 _SINGLE_PIECES = 256
@@ -123,7 +125,15 @@ class FlacSink:
         self._sink = _DescriptorSink(fd)
         self._file: soundfile.SoundFile | None = None
         try:
-            self._file = _Sequential(self._sink, "w", sample_rate, channels, subtype, format="FLAC")
+            self._file = _Sequential(
+                self._sink,
+                "w",
+                sample_rate,
+                channels,
+                subtype,
+                format="FLAC",
+                compression_level=_COMPRESSION,
+            )
             if blocks:
                 # A comment as long as the blocks holds their place at the head of the file.
                 self._file.comment = "x" * sum(4 + len(body) for _, body in blocks)

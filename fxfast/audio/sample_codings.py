@@ -75,21 +75,26 @@ class SampleEncoder:
     def encode(self, x_ct: np.ndarray) -> np.ndarray:
         """``x_ct`` (C, n) as float32 or int16 or int32 (n, C); 24 bits are those at the bottom."""
         if not self._bits:
-            return np.ascontiguousarray(x_ct.T, np.float32)
+            return _interleaved(x_ct.astype(np.float32, copy=False))
         full_scale = float(1 << (self._bits - 1))
         # Float32 holds 24 bits, but not the noise below them.
         wide = self._bits == 32 or self._noise is not None or x_ct.dtype == np.float64
-        scaled_tc = np.multiply(x_ct.T, full_scale, dtype=np.float64 if wide else np.float32)
+        scaled_ct = np.multiply(x_ct, full_scale, dtype=np.float64 if wide else np.float32)
         if self._noise is not None:
-            uniform = self._noise.random((*scaled_tc.shape, 2), np.float32)
-            scaled_tc += uniform[..., 0]
-            scaled_tc -= uniform[..., 1]
-        np.rint(scaled_tc, out=scaled_tc)
-        np.clip(scaled_tc, -full_scale, full_scale - 1.0, out=scaled_tc)
-        codes_tc: np.ndarray = scaled_tc.astype(
-            np.int16 if self._bits == 16 else np.int32, order="C"
-        )
-        return codes_tc
+            uniform = self._noise.random((*x_ct.shape[::-1], 2), np.float32)
+            scaled_ct += uniform[..., 0].T
+            scaled_ct -= uniform[..., 1].T
+        np.rint(scaled_ct, out=scaled_ct)
+        np.clip(scaled_ct, -full_scale, full_scale - 1.0, out=scaled_ct)
+        return _interleaved(scaled_ct.astype(np.int16 if self._bits == 16 else np.int32))
+
+
+def _interleaved(x_ct: np.ndarray) -> np.ndarray:
+    """(n, C): row by row, which is several times as fast as a transposed copy."""
+    x_tc = np.empty(x_ct.shape[::-1], x_ct.dtype)
+    for channel, x_t in enumerate(x_ct):
+        x_tc[:, channel] = x_t
+    return x_tc
 
 
 def packed_24(codes: np.ndarray) -> np.ndarray:
