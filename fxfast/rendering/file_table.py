@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from itertools import accumulate
 
 REGULAR = 0
 LINK = 1  # a link that is not followed
@@ -31,6 +32,7 @@ class FileTable:
         self.mtime_ns = array("q")
         self.inode = array("Q")
         self.device = array("Q")
+        self.distinct = False  # whether it is known that no file is named twice
         self.reasons: dict[int, str] = {}  # why a row is UNREADABLE or OUTSIDE
 
     def __len__(self) -> int:
@@ -52,6 +54,18 @@ class FileTable:
         self.inode.append(found.st_ino if found else 0)
         self.device.append(found.st_dev if found else 0)
         return len(self.folder) - 1
+
+    def add_many(self, folder: int, names: list[bytes], found: list[os.stat_result]) -> None:
+        """Append a row for each regular file of one folder."""
+        count, end = len(names), len(self._names)
+        self._names += b"".join(names)
+        self._ends.extend(list(accumulate(map(len, names), initial=end))[1:])
+        self.folder.extend([folder] * count)
+        self.kind.extend([REGULAR] * count)
+        self.size.extend([f.st_size for f in found])
+        self.mtime_ns.extend([f.st_mtime_ns for f in found])
+        self.inode.extend([f.st_ino for f in found])
+        self.device.extend([f.st_dev for f in found])
 
     def name(self, row: int) -> bytes:
         return bytes(self._names[self._ends[row] : self._ends[row + 1]])

@@ -16,6 +16,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -32,6 +33,12 @@ _PREFIX = b'{"crc":"'
 _BODY = 18  # where what the checksum covers begins
 _PIECE_BYTES = 1 << 20
 _MAX_LINE_BYTES = 1 << 16
+# A file's line as ``encode_line`` writes it, of names without a backslash.
+_FILE_LINE = re.compile(
+    rb'\{"crc":"([0-9a-f]{8})",("out":"([ !#-\[\]-~]*)","in":"([ !#-\[\]-~]*)",'
+    rb'"id":\[(\d{1,18}),(-?\d{1,19})\],"run":"([ !#-\[\]-~]*)",'
+    rb'"file":\[(\d{1,18}),(-?\d{1,19})\]\}\n)'
+)
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -64,11 +71,32 @@ class Entries:
         self.size = array("q")
         self.mtime_ns = array("q")
         self.bad_lines = 0
+        self._last_run = b"", "", 0  # its bytes, text and key: most lines have that of the last
 
     def __len__(self) -> int:
         return len(self.out_key)
 
     def add(self, line: bytes) -> None:
+        plain = _FILE_LINE.fullmatch(line)
+        if plain is None or not self._add_plain(plain):
+            self._add_any(line)
+
+    def _add_plain(self, line: re.Match[bytes]) -> bool:
+        """A line whose parts are known without a reader of JSON, in a fifth of its time."""
+        crc, body, out, given, size, identity, run, out_size, out_mtime_ns = line.groups()
+        if int(crc, 16) != zlib.crc32(body) or abs(time_ns := int(out_mtime_ns)) >= 1 << 63:
+            return False
+        if run != self._last_run[0]:
+            text = run.decode()
+            self._last_run = run, text, hash(text.partition("-")[0])
+        self.out_key.append(hash(out))
+        self.work_key.append(work_key(given, (int(size), int(identity)), self._last_run[1]))
+        self.run_key.append(self._last_run[2])
+        self.size.append(int(out_size))
+        self.mtime_ns.append(time_ns)
+        return True
+
+    def _add_any(self, line: bytes) -> None:
         values = decode_line(line)
         if values is None:
             self.bad_lines += 1

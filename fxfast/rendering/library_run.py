@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fxfast.audio.paths import printable
 from fxfast.rendering.file_table import LINK, NOT_FILE, OUTSIDE, REGULAR
 from fxfast.rendering.in_process import InProcess
@@ -113,14 +115,17 @@ class LibraryRun:
         work, outcomes = self._work, self.outcomes
         table = self._plan.table
         links = 0
-        for job in range(len(self._plan)):
+        done = np.zeros(len(self._plan), bool)
+        if not work.overwrite:
+            kinds = np.frombuffer(table.kind, np.uint8)[np.frombuffer(self._plan.rows, np.int64)]
+            done = (work.todo == UP_TO_DATE) & (kinds.repeat(len(self._plan.models)) == REGULAR)
+            np.frombuffer(outcomes.status, np.uint8)[done] = DONE
+        for job in np.flatnonzero(~done).tolist():
             kind = table.kind[self._plan.row(job)]
             if kind == REGULAR:
                 if work.overwrite:
                     continue
-                if work.todo[job] == UP_TO_DATE:
-                    outcomes.status[job] = DONE
-                elif work.todo[job] == FOREIGN:
+                if work.todo[job] == FOREIGN:
                     text = f"{printable(self._plan.output(job))}: expected no file there"
                     why = "it exists, not of this model and these settings (overwrite not asked)"
                     outcomes.fail(job, "E_EXISTS", f"{text}, {why}")

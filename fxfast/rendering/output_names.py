@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import unicodedata
@@ -67,7 +68,7 @@ class OutputNames:
             stem, suffix = below, b""
         else:
             suffix = dot + suffix
-        wanted = output_suffix(os.fsdecode(suffix), self.format).encode()
+        wanted = _suffix_for(suffix, self.format)
         if self.keep_suffix and wanted != suffix:
             stem += suffix
         if self.pattern or models > 1:
@@ -85,6 +86,11 @@ class OutputNames:
         pattern = os.fsencode(self.pattern or "{model}/{path}")
         placed = re.sub(rb"\{[a-z]+\}", lambda match: values[match[0]], pattern)
         return os.path.normpath(placed.lstrip(b"/"))
+
+
+@functools.lru_cache(maxsize=64)
+def _suffix_for(suffix: bytes, format: str) -> bytes:
+    return output_suffix(os.fsdecode(suffix), format).encode()
 
 
 def folded(output: bytes) -> bytes:

@@ -46,17 +46,25 @@ class Plan:
         self.out_key = array("q")  # hash of the output's path, for the journal
         self.out_folders: set[bytes] = set()
         self.folded_key = array("q")  # the same for outputs that differ by case or normal form
-        for job in range(len(self)):
-            output = self.below(job)
+        for output in self._outputs():
             self.out_key.append(hash(output))
             self.folded_key.append(hash(folded(output)))
-            self.out_folders.add(os.path.dirname(output))
+            self.out_folders.add(output.rpartition(b"/")[0])
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.models)
 
     def __iter__(self) -> Iterator[PlannedFile]:
         return (PlannedFile(Path(self.input(j)), Path(self.output(j))) for j in range(len(self)))
+
+    def _outputs(self) -> Iterator[bytes]:
+        """The output of every job, in their order."""
+        table, count, of = self.table, len(self.models), self.names.of
+        heads = [below + b"/" if below else b"" for below in table.folders]
+        for row in self.rows:
+            below = heads[table.folder[row]] + table.name(row)
+            for model in self.models:
+                yield of(below, model, count)
 
     def row(self, job: int) -> int:
         return self.rows[job // len(self.models)]
@@ -120,6 +128,8 @@ def refuse_out_file(out_dir: Path) -> None:
 def _without_repeats(table: FileTable) -> array[int]:
     """The rows, each file that is named twice only where it comes first."""
     rows = array("q", range(len(table)))
+    if table.distinct:
+        return rows
     if len(table.tops) == 1:
         # Within one folder the scan gives each name once; a list may repeat itself.
         keys = np.fromiter((hash(table.below(r)) for r in rows), np.int64, len(rows))

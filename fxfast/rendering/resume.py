@@ -11,6 +11,7 @@ import hashlib
 import os
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,13 @@ class Present:
         self.device = array("Q")
         self.leftovers: list[bytes] = []  # unfinished files of dead runs
 
-    def add(self, key: int, found: os.stat_result) -> None:
-        self.key.append(key)
-        self.size.append(found.st_size)
-        self.mtime_ns.append(found.st_mtime_ns)
-        self.inode.append(found.st_ino)
-        self.device.append(found.st_dev)
+    def add(self, folder: bytes, names: list[bytes], found: list[os.stat_result]) -> None:
+        head = folder + b"/" if folder else b""
+        self.key.extend([hash(head + name) for name in names])
+        self.size.extend([f.st_size for f in found])
+        self.mtime_ns.extend([f.st_mtime_ns for f in found])
+        self.inode.extend([f.st_ino for f in found])
+        self.device.extend([f.st_dev for f in found])
 
 
 def find_present(plan: Plan) -> Present:
@@ -50,18 +52,19 @@ def find_present(plan: Plan) -> Present:
     present = Present()
     out_dir = os.fsencode(plan.out_dir)
     for folder in sorted(plan.out_folders):
-        try:
-            with os.scandir(os.path.join(out_dir, folder)) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if name.startswith(b"."):
-                        if is_leftover(entry):
-                            present.leftovers.append(entry.path)
-                        continue
-                    below = folder + b"/" + name if folder else name
-                    present.add(hash(below), entry.stat(follow_symlinks=False))
-        except OSError:
-            continue  # not there yet, or not ours to see: the render of a file will say so
+        names: list[bytes] = []
+        found: list[os.stat_result] = []
+        # A folder that is not there yet, or not ours to see: the render of a file will say so.
+        with suppress(OSError), os.scandir(os.path.join(out_dir, folder)) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith(b"."):
+                    if is_leftover(entry):
+                        present.leftovers.append(entry.path)
+                    continue
+                found.append(entry.stat(follow_symlinks=False))
+                names.append(name)
+        present.add(folder, names, found)
     return present
 
 

@@ -39,6 +39,8 @@ def scan_inputs(
     scan = _Scan(out_dir, follow)
     for given in inputs:
         scan.add_input(os.fspath(given))
+    # One folder names each of its files once.
+    scan.table.distinct = len(inputs) == 1 and os.path.isdir(inputs[0])
     return scan.table
 
 
@@ -195,6 +197,7 @@ class _Scan:
             return []
         folder_row = -1
         folders = []
+        plain: list[os.DirEntry[bytes]] = []
         for entry in found:
             name = entry.name
             is_audio = _has_audio_suffix(name)
@@ -212,13 +215,31 @@ class _Scan:
                 continue
             if folder_row < 0:
                 folder_row = table.add_folder(top, below)
-            if kind is not None and kind != REGULAR:
+            if kind is None:
+                plain.append(entry)
+                continue
+            self._add_entries(folder_row, plain)
+            if kind != REGULAR:
                 row = table.add(folder_row, name, kind, None)
                 if kind != LINK:
                     table.reasons[row] = _BAD_LINK[kind]
                 continue
             self._add_entry(folder_row, entry)
+        self._add_entries(folder_row, plain)
         return folders
+
+    def _add_entries(self, folder: int, entries: list[os.DirEntry[bytes]]) -> None:
+        """Add entries that are no links, all at once where all are files; empties the list."""
+        try:
+            found = [entry.stat(follow_symlinks=False) for entry in entries]
+        except OSError:
+            found = []
+        if found and all(stat.S_ISREG(f.st_mode) for f in found):
+            self.table.add_many(folder, [entry.name for entry in entries], found)
+        else:
+            for entry in entries:
+                self._add_entry(folder, entry)
+        entries.clear()
 
     def _add_entry(self, folder: int, entry: os.DirEntry[bytes]) -> None:
         try:
