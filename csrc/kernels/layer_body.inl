@@ -224,7 +224,7 @@ class LayerStretches {
 
   void finish_due(Due due) {
     if (!kIsDue) return;
-    while (due.next != due.end) tanh_step(due, numbers_);
+    while (due.next != due.end) tanh_step<false>(due, numbers_);
   }
 
   void finish_rows(const TileJob& job) {

@@ -15,7 +15,7 @@ constexpr int layer_width(int rows) {
   return rows > 0 ? 2 : 0;
 #endif
   if (FXFAST_VECTOR_REGISTERS >= 32) {
-    constexpr int widths[9] = {0, 6, 6, 6, 4, 4, 4, 3, 3};
+    constexpr int widths[9] = {0, 6, 8, 6, 4, 4, 4, 3, 3};
     return widths[rows];
   }
   return tile_width(rows);
@@ -31,8 +31,9 @@ struct Due {
   float* end;
 };
 
+template <bool kHeld>
 static FXFAST_INLINE void tanh_step(Due& due, const TanhNumbers& numbers) {
-  store(due.next, tanh_with(load(due.next), numbers));
+  store(due.next, tanh_with<kHeld>(load(due.next), numbers));
   due.next += kVec;
 }
 
@@ -166,7 +167,7 @@ __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
       x += tile.input_stride;
       w += panel;
       if (kTanh && --countdown == 0) {
-        for (int q = tile.tanh_at_once; q > 0; --q) tanh_step(due, numbers);
+        for (int q = tile.tanh_at_once; q > 0; --q) tanh_step<kHasRoom>(due, numbers);
         countdown = due.next == due.end ? kNever : tile.terms_per_tanh;
       }
     }
@@ -181,7 +182,7 @@ __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
   }
   end_tile<kRows, kWidth>(tile, sum);
   if (kTanh) {
-    while (due.next != due.end) tanh_step(due, numbers);
+    while (due.next != due.end) tanh_step<kHasRoom>(due, numbers);
   }
 }
 

@@ -74,9 +74,6 @@ static FXFAST_INLINE Exp2Parts exp2_parts(Vec w, const Exp2Numbers& k) {
 
 #ifdef __AVX512DQ__
 #include "kernels/tanh_table.inl"
-struct TanhNumbers {};
-static FXFAST_INLINE TanhNumbers tanh_numbers() { return {}; }
-static FXFAST_INLINE Vec tanh_with(Vec x, const TanhNumbers&) { return tanh_of(x); }
 #else
 struct TanhNumbers {
   Exp2Numbers exp2;
@@ -90,13 +87,15 @@ static FXFAST_INLINE TanhNumbers tanh_numbers() {
 // tanh(x) = (E - 1) / (E + 1), E = exp(2x); the products are arranged so that the result is
 // accurate relative to itself near zero too (about 4 ulp everywhere). The denominator is made from
 // the numerator: where both are large they have the same rounding, which the division takes away.
+// Held numbers or not is the compiler's choice here.
+template <bool kHeld>
 static FXFAST_INLINE Vec tanh_with(Vec x, const TanhNumbers& k) {
   const Exp2Parts e = exp2_parts(smaller(larger(x * k.scale, k.low), k.high), k.exp2);
   const Vec less = e.scale - k.one, more = e.scale + k.one;
   const Vec over = less * e.u + more * e.v;
   return over / ((over - e.v * 2.0f) + e.u * 2.0f);
 }
-static FXFAST_INLINE Vec tanh_of(Vec x) { return tanh_with(x, tanh_numbers()); }
+static FXFAST_INLINE Vec tanh_of(Vec x) { return tanh_with<true>(x, tanh_numbers()); }
 #endif
 
 // sigmoid(x) = E / (E + 1), E = exp(x).

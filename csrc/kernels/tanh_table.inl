@@ -53,18 +53,38 @@ alignas(64) static const float tanh_table[6][32] = {
      4.447275e-07f,   2.6943368e-07f,  1.6445249e-07f,  0.0f},
 };
 
-static FXFAST_INLINE Vec tanh_number(const float* of_power, IntVec index) {
+// What a loop of few sums holds in registers: the table's numbers for c below 4. Loaded for every
+// vector they would be six of the sixteen loads of its tanh, which takes fifteen slots.
+struct TanhNumbers {
+  Vec low[6];
+};
+static FXFAST_INLINE TanhNumbers tanh_numbers() {
+  TanhNumbers numbers;
+#pragma GCC unroll 6
+  for (int power = 0; power < 6; ++power) numbers.low[power] = in_register(load(tanh_table[power]));
+  return numbers;
+}
+
+template <bool kHeld>
+static FXFAST_INLINE Vec tanh_number(int power, IntVec index, const TanhNumbers& numbers) {
+  const auto* of_power = (const UnalignedVec*)tanh_table[power];
   Vec value;
-  // In memory by name, or the compiler holds the table in registers and spills sums.
-  __asm__("vmovaps %2, %0\n\tvpermt2ps %3, %1, %0"
-          : "=&v"(value)
-          : "v"(index), "m"(*(const UnalignedVec*)of_power),
-            "m"(*(const UnalignedVec*)(of_power + 16)));
+  if constexpr (kHeld) {
+    __asm__("vmovdqa64 %1, %0\n\tvpermi2ps %3, %2, %0"
+            : "=&v"(value)
+            : "v"(index), "v"(numbers.low[power]), "m"(of_power[1]));
+  } else {
+    // In memory by name, or the compiler holds the table in registers and spills sums.
+    __asm__("vmovaps %2, %0\n\tvpermt2ps %3, %1, %0"
+            : "=&v"(value)
+            : "v"(index), "m"(of_power[0]), "m"(of_power[1]));
+  }
   return value;
 }
 
-// Every constant comes from memory, so that it takes five registers.
-static FXFAST_INLINE Vec tanh_of(Vec x) {
+// Every other constant comes from memory, so that it takes five registers.
+template <bool kHeld>
+static FXFAST_INLINE Vec tanh_with(Vec x, const TanhNumbers& numbers) {
   static const float limit = 7.8749995f;  // the last float that rounds to 31/4
   static const float magic = 3145728.0f;  // 1.5 * 2^21: a sum's last bit is 1/4
   static const unsigned sign = 0x80000000u;
@@ -72,11 +92,13 @@ static FXFAST_INLINE Vec tanh_of(Vec x) {
   __asm__("vrangeps $10, %1%{1to16%}, %2, %0" : "=v"(size) : "m"(limit), "v"(x));
   __asm__("vaddps %1%{1to16%}, %2, %0" : "=v"(shifted) : "m"(magic), "v"(size));
   __asm__("vreduceps $0x20, %1, %0" : "=v"(rest) : "v"(size));
-  Vec value = tanh_number(tanh_table[5], (IntVec)shifted);
+  const IntVec index = (IntVec)shifted;
+  Vec value = tanh_number<kHeld>(5, index, numbers);
 #pragma GCC unroll 5
   for (int power = 4; power >= 0; --power) {
-    value = value * rest + tanh_number(tanh_table[power], (IntVec)shifted);
+    value = value * rest + tanh_number<kHeld>(power, index, numbers);
   }
   __asm__("vpternlogd $0xf8, %1%{1to16%}, %2, %0" : "+v"(value) : "m"(sign), "v"(x));
   return value;
 }
+static FXFAST_INLINE Vec tanh_of(Vec x) { return tanh_with<false>(x, {}); }
