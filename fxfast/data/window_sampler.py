@@ -195,6 +195,25 @@ class Blocks(_WindowOrdered):
     def __init__(self, data: Data, settings: dict[str, Any], **options: Any) -> None:
         super().__init__(data, settings, **options)
 
+    @classmethod
+    def of(
+        cls, data: Data, length: int, *, batch_size: int, run: int, seed: int, threads: int
+    ) -> Blocks:
+        """``Windows(...).blocks()`` with a short last batch, without room for single windows."""
+        settings = {
+            "length": checked_integer("length", length, 1),
+            "out_length": 1,
+            "batch_size": checked_integer("batch_size", batch_size, 1),
+            "run": checked_integer("run", run, 1),
+            "stride": 1,
+            "seed": checked_integer("seed", seed, 0, _SEEDS),
+            "replacement": False,
+            "rank": 0,
+            "world_size": 1,
+            "last": "short",
+        }
+        return cls(data, settings, threads=threads, prefetch=None, pin_memory=None, isa="")
+
     def _make_source(self, native: Any, audio: tuple[Any, ...]) -> Any:
         return native.BlockBatches(*audio)
 

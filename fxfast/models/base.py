@@ -39,7 +39,12 @@ class AudioModel(torch.nn.Module, ABC):
     A class that defines ``fit`` is given the whole training part once, before any gradient step,
     and takes gradient steps after it only with ``trains_after_fit``. One that ``hears_from_start``
     (its memory is long, or its time counts from the start of the file) is scored on pieces that
-    it renders from the start of their file, and on every sample of them.
+    it renders from the start of their file, and on every sample of them. One that
+    ``counts_from_start`` is another function of its input at another time of the file. One that
+    ``is_linear`` is a filter without a change in time.
+
+    ``step_sizes`` are factors of the learning rate, by the name of a parameter, 1 where there is
+    none: what is no weight of a net has a scale of its own.
     """
 
     architecture: ClassVar[str]
@@ -47,6 +52,9 @@ class AudioModel(torch.nn.Module, ABC):
     graph_kinds: ClassVar[tuple[str, ...]] = ()
     hears_from_start: ClassVar[bool] = False
     trains_after_fit: ClassVar[bool] = False
+    counts_from_start: ClassVar[bool] = False
+    is_linear: ClassVar[bool] = False
+    step_sizes: ClassVar[Mapping[str, float]] = {}
     config: Any
 
     @abstractmethod
@@ -58,6 +66,22 @@ class AudioModel(torch.nn.Module, ABC):
     @abstractmethod
     def receptive_field(self) -> int:
         """Samples of input that one output sample depends on, itself included."""
+
+    @property
+    def step_history(self) -> int:
+        """Samples before the first target that a training step hears; it depends on the config
+        alone, not on what a fit found."""
+        return self.receptive_field - 1
+
+    @property
+    def on_cpu_alone(self) -> bool:
+        """Whether steps are taken on the CPU though there is a GPU."""
+        return False
+
+    def parameter_step_sizes(self) -> list[tuple[torch.nn.Parameter, float]]:
+        """Every parameter and its factor of the learning rate."""
+        sizes = self.step_sizes
+        return [(parameter, sizes.get(name, 1.0)) for name, parameter in self.named_parameters()]
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -168,11 +192,16 @@ def presets() -> dict[str, type[AudioModel]]:
 
 def create(name: str, *, seed: int = 0, knobs: Sequence[Knob] = ()) -> AudioModel:
     """A new model of a preset with random weights that depend on ``seed`` alone, conditioned on
-    ``knobs`` if there are any.
+    ``knobs`` if there are any; of presets with "+" between them a chain.
 
     Raises ``ModelError`` for an unknown name, and for knobs that the model cannot take.
     """
     known = presets()
+    if "+" in name:
+        chain: Any = _architecture("chain")
+        if knobs:
+            raise ModelError(f"knobs: expected a model that takes some, as a1-standard, got {name}")
+        return _build(chain, chain.of_presets(name), seed)
     if name not in known:
         raise ModelError(f"model: expected one of {', '.join(known)}, got {name!r}")
     cls = known[name]
@@ -184,7 +213,8 @@ def create(name: str, *, seed: int = 0, knobs: Sequence[Knob] = ()) -> AudioMode
 
 def takes_knobs(name: str) -> bool:
     """Whether the model of a preset can be conditioned on knobs."""
-    return hasattr(presets()[name].presets[name], "knobs")
+    cls = presets().get(name)
+    return cls is not None and hasattr(cls.presets[name], "knobs")
 
 
 def describe(model: AudioModel) -> dict[str, Any]:
@@ -201,12 +231,26 @@ def from_description(description: Mapping[str, Any], *, seed: int = 0) -> AudioM
 def from_graph(graph: ModelGraph, *, architecture: str | None = None) -> AudioModel:
     """A trainable model with the layers and weights of a graph.
 
-    ``architecture`` is by default the first that has the graph's kind among its
-    ``graph_kinds``. Raises ``ModelError`` for an unknown one, and for a graph that it cannot
-    express.
+    ``architecture`` is by default the one that the metadata name, where that can give such a
+    graph, or the first that has the graph's kind among its ``graph_kinds``. Raises
+    ``ModelError`` for an unknown one, and for a graph that it cannot express.
     """
-    cls = _architecture(architecture) if architecture else _architecture_of_kind(graph.kind)
+    cls = _architecture(architecture) if architecture else _architecture_of(graph)
     return cls.from_graph(graph)
+
+
+def class_of(architecture: Any) -> type[AudioModel]:
+    """The class of an architecture. Raises ``ModelError`` for an unknown name."""
+    return _architecture(architecture)
+
+
+def _architecture_of(graph: ModelGraph) -> type[AudioModel]:
+    named = graph.metadata.get("architecture")
+    found = _known_architectures().get(named) if isinstance(named, str) else None
+    # A chain names its parts: without the names it is none.
+    if found is not None and (graph.kind in found.graph_kinds or named == "chain"):
+        return found
+    return _architecture_of_kind(graph.kind)
 
 
 def _architecture_of_kind(kind: str) -> type[AudioModel]:

@@ -36,6 +36,7 @@ class ChorusModel(DelayModel):
 
     presets = {"chorus": DelayConfig(MAX_CHORUS_VOICES)}  # noqa: RUF012
     graph_kinds = (Delay.kind,)
+    counts_from_start = True
 
     def first_node(self) -> Delay:
         phase = float(torch.rand(()))

@@ -23,6 +23,8 @@ _NEGLIGIBLE = 1e-9
 # Of silence behind the audio, in which the answer of the sections dies away.
 _TAIL_SAMPLES = 1 << 15
 _LEAST_SECTION = 1e-6
+# Two seconds at 48 kHz: what echoes leave after it is little of a step.
+_STEP_HISTORY = 96_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class DelayModel(FittedModel):
     """
 
     config: DelayConfig
+    # A turn is in cycles a sample.
+    step_sizes = {"mix": 0.1, "gains": 0.1, "sections": 0.1, "turn": 1e-9}  # noqa: RUF012
     mix: nn.Parameter
     gains: nn.Parameter
     turn: nn.Parameter
@@ -116,6 +120,14 @@ class DelayModel(FittedModel):
     def receptive_field(self) -> int:
         """1: what is older comes from the start of the audio."""
         return 1
+
+    @property
+    def step_history(self) -> int:
+        return _STEP_HISTORY
+
+    @property
+    def on_cpu_alone(self) -> bool:
+        return True
 
     def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
         check_audio(x_bct, 1)

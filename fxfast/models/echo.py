@@ -31,6 +31,8 @@ class EchoModel(DelayModel):
     """
 
     presets = {"delay": DelayConfig(1)}  # noqa: RUF012
+    graph_kinds = (Delay.kind,)
+    is_linear = True
 
     def first_node(self) -> Delay:
         gain = 0.4 + 0.2 * float(torch.rand(()))

@@ -24,6 +24,8 @@ _LEAST_SECONDS = 0.5
 # Levels of the curve: log2 of the amplitude, -96 to 0 dBFS in steps of 1.5 dB.
 _FIRST_LEVEL, _PER_LEVEL, _POINTS = -16.0, 4.0, 65
 _QUIETEST = 1.2e-38
+# Half a second at 48 kHz: a release of 100 ms has settled.
+_STEP_HISTORY = 24_000
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class LevelGain(FittedModel):
     """
 
     config: LevelGainConfig
+    # Rates are shares of the way in a sample, from 0.1 down to 0.0001.
+    step_sizes = {"rates": 1e-4, "range_gain": 0.01}  # noqa: RUF012
 
     presets = {  # noqa: RUF012
         "compressor": LevelGainConfig("compressor"),
@@ -75,6 +79,14 @@ class LevelGain(FittedModel):
     @property
     def receptive_field(self) -> int:
         return 1
+
+    @property
+    def step_history(self) -> int:
+        return _STEP_HISTORY
+
+    @property
+    def on_cpu_alone(self) -> bool:
+        return True
 
     def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
         check_audio(x_bct, 1)

@@ -50,6 +50,9 @@ class LongLinear(FittedModel):
     """
 
     config: LongLinearConfig
+    is_linear = True
+    # Adam moves every tap by as much: of so many, noise as loud as the response.
+    step_sizes = {"taps": 1e-4, "bias": 0.01}  # noqa: RUF012
 
     presets = {  # noqa: RUF012
         "linear-10s": LongLinearConfig(10.0),
@@ -72,6 +75,10 @@ class LongLinear(FittedModel):
     @property
     def receptive_field(self) -> int:
         return self.taps.numel()
+
+    @property
+    def step_history(self) -> int:
+        return max(1, round(self.config.seconds * _NOMINAL_RATE)) - 1
 
     def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
         field = self.receptive_field

@@ -17,6 +17,8 @@ WARM_UP = 0.05
 # The least and the most samples of a block of windows, and the blocks of the least.
 BLOCK_SAMPLES = (256, 8192)
 BLOCKS = 16
+# From a longer field on, as chains have it, a block has up to so many samples and stands alone.
+LONG_FIELD, LONG_BLOCK_SAMPLES = 20_000, 65_536
 # Lanes of a recurrent net, the samples of a chunk, and the chunks from one start to the next.
 LANES = 16
 LANE_CHUNK = 512
@@ -107,9 +109,12 @@ def for_model(config: TrainConfig, receptive_field: int, carries_state: bool) ->
     if carries_state:
         block, batch, segment = block or LANE_CHUNK, batch or LANES, segment or LANE_CHUNKS
     else:
-        field = min(max(receptive_field, BLOCK_SAMPLES[0]), BLOCK_SAMPLES[1])
+        most = BLOCK_SAMPLES[1] if receptive_field <= LONG_FIELD else LONG_BLOCK_SAMPLES
+        field = min(max(receptive_field, BLOCK_SAMPLES[0]), most)
         block = block or 1 << (field - 1).bit_length()
-        batch = batch or max(2, round(BLOCKS * (BLOCK_SAMPLES[0] / block) ** 0.75))
+        batch = batch or max(
+            1 if block > BLOCK_SAMPLES[1] else 2, round(BLOCKS * (BLOCK_SAMPLES[0] / block) ** 0.75)
+        )
     return replace(config, block_samples=block, batch_blocks=batch, segment_blocks=segment)
 
 

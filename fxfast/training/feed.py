@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from fxfast.data import Blocks, Data, LaneBatch, Lanes, Windows
+from fxfast.data import Blocks, Data, LaneBatch, Lanes
 from fxfast.data.sampler import KEPT
 from fxfast.models import AudioModel
 from fxfast.training.config import TrainConfig
@@ -98,16 +98,14 @@ class BlockFeed(Feed):
         self.model = model
         assert config.batch_blocks is not None
         assert config.block_samples is not None
-        windows = Windows(
+        self.sampler = Blocks.of(
             data,
             model.receptive_field,
             batch_size=config.batch_blocks * config.block_samples,
             run=config.block_samples,
             seed=config.seed,
-            last="short",
             threads=self.threads,
         )
-        self.sampler = windows.blocks()
 
     def batches(self) -> Iterator[Batch]:
         for batch in self._timed(self.sampler):

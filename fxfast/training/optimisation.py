@@ -35,24 +35,29 @@ class Optimisation:
     ) -> None:
         self.config, self.model = config, model
         self.energy_floor, self.bad_batch = energy_floor, bad_batch
-        self.optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.learning_rate, betas=ADAM_BETAS
-        )
+        sizes: dict[float, list[torch.nn.Parameter]] = {}
+        for parameter, size in model.parameter_step_sizes():
+            sizes.setdefault(size, []).append(parameter)
+        groups = [{"params": parameters, "step_size": size} for size, parameters in sizes.items()]
+        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, betas=ADAM_BETAS)
 
     @property
     def learning_rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"] / group["step_size"])
 
     def step(self, batch: Batch, learning_rate: float, number: int, epoch: int) -> Taken:
         """Goes one step down; ``number`` and ``epoch`` are for messages.
 
         Raises ``RunError``, with the weights as they were and the batch in a file, when loss or
         gradient are not finite."""
-        self.optimizer.param_groups[0]["lr"] = learning_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * group["step_size"]
         self.optimizer.zero_grad(set_to_none=True)
         prediction_bct = batch.predict()
         loss = self.loss(prediction_bct, batch)
         torch.autograd.backward(loss)
+        self._scale_gradients()
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.max_gradient_norm or float("inf")
         )
@@ -61,6 +66,14 @@ class Optimisation:
             self._refuse(batch, *values, number, epoch)
         self.optimizer.step()
         return Taken(loss.detach(), prediction_bct.detach())
+
+    def _scale_gradients(self) -> None:
+        """To those of the parameters over their step sizes: so they weigh alike in the norm."""
+        for group in self.optimizer.param_groups:
+            if group["step_size"] != 1.0:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(group["step_size"])
 
     def loss(self, prediction_bct: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The error-to-signal ratio and what the config adds to it."""

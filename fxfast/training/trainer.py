@@ -93,10 +93,13 @@ def train(
     data = dataset_of(config, data)
     sample_rate = data.sample_rate
     _require_knobs(model, data)
-    device = choose_device(config.device)
+    on_cpu = config.device == "auto" and model.on_cpu_alone
+    device = choose_device("cpu" if on_cpu else config.device)
     field = unscored_samples(model) + 1
-    levels = measure_levels(data.train, field, config.pre_emphasis)
-    require_part(data, "train", field, levels.longest >= field, levels.has_signal)
+    takes_steps = model.trains_after_fit or not model.has_fit()
+    heard = model.receptive_field if takes_steps else field
+    levels = measure_levels(data.train, heard, config.pre_emphasis)
+    require_part(data, "train", heard, levels.longest >= heard, levels.has_signal)
     pieces = held_out(data, field, model.hears_from_start)
     description = run_folder.describe_run(config, model, data)
     if resume:

@@ -1,0 +1,256 @@
+"""Chain: models one after the other, trained end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from fxfast.data import Piece
+from fxfast.errors import ModelError, PairError
+from fxfast.graph import ModelGraph, Node, Sequential
+from fxfast.models.base import AudioModel, Progress, class_of, presets, register
+from fxfast.models.chain_fit import response_of, taken_back, teach
+from fxfast.models.fitted import FittedModel, check_audio
+from fxfast.player import Player
+
+MAX_PARTS = 8
+# How often a net and the linear parts behind it are found from each other.
+_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class PartConfig:
+    """The config of a part of an architecture."""
+
+    architecture: str
+    config: Any
+
+
+@dataclass(frozen=True)
+class ChainConfig:
+    """The parts, in the order in which audio goes through them."""
+
+    parts: tuple[PartConfig, ...]
+
+
+@register("chain")
+class ChainModel(FittedModel):
+    """Two to eight models in a row: (B, 1, T) in, (B, 1, T - receptive_field + 1) out.
+
+    Named by presets with "+" between them: "a1-feather+delay" is an overdrive into an echo,
+    "compressor+a1-nano" a gain that follows the level and a small net for the rest.
+
+    ``fit`` goes through the parts in order: one that is found at once is fitted to make wet of
+    what comes to it, and a net, which knows nothing yet, counts as a wire. So of a distortion
+    into a filter the filter is found up to a gain, for the best linear approximation of what a
+    curve makes of noise is a gain (J. Bussgang, Crosscorrelation functions of
+    amplitude-distorted Gaussian signals, MIT 1952), the net learns what is left when the filter
+    is taken back, and both are found again (``chain_fit``). Then gradient steps move
+    all of it, with smaller steps for what was fitted (``step_sizes``).
+
+    ``receptive_field`` is what a training step hears: parts that remember for ever get a good
+    part of their memory (``step_history``); validation and rendering hear all of it.
+    """
+
+    config: ChainConfig
+    hears_from_start = True
+    trains_after_fit = True
+
+    def __init__(self, config: ChainConfig) -> None:
+        super().__init__()
+        _validate(config)
+        self.config = config
+        self.parts = nn.ModuleList(
+            class_of(part.architecture)(part.config) for part in config.parts
+        )
+        self._receptive_field = 1 + sum(part.step_history for part in self._parts())
+
+    @classmethod
+    def of_presets(cls, name: str) -> ChainConfig:
+        """The config of "NAME+NAME". Raises ``ModelError`` for names that are no presets."""
+        known, parts = presets(), []
+        for each in name.split("+"):
+            if each not in known:
+                raise ModelError(
+                    f"model: expected presets with + between them, of {', '.join(known)}, "
+                    f"got {each!r} in {name!r}"
+                )
+            parts.append(PartConfig(known[each].architecture, known[each].presets[each]))
+        return ChainConfig(tuple(parts))
+
+    def _parts(self) -> Iterable[AudioModel]:
+        return cast(Iterable[AudioModel], self.parts)
+
+    @property
+    def receptive_field(self) -> int:
+        return self._receptive_field
+
+    @property
+    def step_history(self) -> int:
+        return self._receptive_field - 1
+
+    @property
+    def on_cpu_alone(self) -> bool:
+        return any(part.on_cpu_alone for part in self._parts())
+
+    def parameter_step_sizes(self) -> list[tuple[nn.Parameter, float]]:
+        return [pair for part in self._parts() for pair in part.parameter_step_sizes()]
+
+    def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+        check_audio(x_bct, self.receptive_field)
+        return _through(self._parts(), x_bct, self.receptive_field)
+
+    def fit(
+        self,
+        training: Sequence[Piece],
+        validation: Sequence[Piece],
+        sample_rate: int,
+        progress: Progress,
+    ) -> None:
+        parts = list(self._parts())
+        nets = [index for index, part in enumerate(parts) if not part.has_fit()]
+        first = nets[0] if nets else len(parts)
+        behind = parts[first + 1 :]
+        rounds = _ROUNDS if len(nets) == 1 and behind and all(p.is_linear for p in behind) else 0
+        pieces = (list(training), list(validation))
+
+        def told(done: int) -> Progress:
+            return lambda share, note: progress((done + share) / (2 * rounds + 2), note)
+
+        pieces = _fit_in_turn(parts[:first], pieces, sample_rate, told(0))
+        _fit_in_turn(parts[first:], pieces, sample_rate, told(1))
+        for number in range(rounds):
+            tail = response_of(behind, sample_rate)
+            sounds = [(piece.dry, taken_back(piece.wet, tail)) for piece in pieces[0]]
+            teach(parts[first], sounds, told(2 * number + 2))
+            heard = _all_passed(parts[first], pieces, sample_rate)
+            _fit_in_turn(behind, heard, sample_rate, told(2 * number + 3))
+
+    def as_torch(self) -> nn.Module:
+        plain = [(part.as_torch(), part.receptive_field) for part in self._parts()]
+        return _Plain(plain, self.receptive_field)
+
+    def to_graph(self, sample_rate: int) -> ModelGraph:
+        graphs = [part.to_graph(sample_rate) for part in self._parts()]
+        nodes: tuple[Node, ...] = tuple(graph.root for graph in graphs)
+        metadata = {"architecture": self.architecture, "parts": [g.metadata for g in graphs]}
+        return ModelGraph(Sequential(nodes), sample_rate, metadata=metadata)
+
+    @classmethod
+    def from_graph(cls, graph: ModelGraph) -> Self:
+        """The metadata say which models the parts are."""
+        told = graph.metadata.get("parts")
+        children = graph.root.children if isinstance(graph.root, Sequential) else ()
+        if not isinstance(told, list) or len(told) != len(children):
+            raise ModelError(
+                f"graph: expected parts in a row and metadata that name them, got {graph.kind} of "
+                f"{len(children)} parts and {told!r}"
+            )
+        parts = []
+        for child, metadata in zip(children, told, strict=True):
+            name = metadata.get("architecture") if isinstance(metadata, dict) else None
+            part = ModelGraph(child, graph.sample_rate, metadata=metadata)
+            parts.append(class_of(name).from_graph(part))
+        with torch.random.fork_rng(devices=[]):
+            model = cls(ChainConfig(tuple(PartConfig(p.architecture, p.config) for p in parts)))
+        model.parts = nn.ModuleList(parts)
+        return model
+
+    @classmethod
+    def config_from_dict(cls, values: Mapping[str, Any]) -> ChainConfig:
+        try:
+            parts = []
+            for part in values["parts"]:
+                name = part["architecture"]
+                parts.append(PartConfig(name, class_of(name).config_from_dict(part["config"])))
+            config = ChainConfig(tuple(parts))
+            _validate(config)
+        except (KeyError, TypeError) as error:
+            raise ModelError(f"config: expected the fields of ChainConfig, got {error}") from error
+        return config
+
+
+class _Plain(nn.Module):
+    def __init__(self, plain: Sequence[tuple[nn.Module, int]], field: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(part for part, _ in plain)
+        self.fields, self.field = [field for _, field in plain], field
+
+    def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+        y_bct = x_bct
+        for part, field in zip(self.parts, self.fields, strict=True):
+            y_bct = part(nn.functional.pad(y_bct, (field - 1, 0)))
+        return y_bct[..., self.field - 1 :]
+
+
+def _through(parts: Iterable[AudioModel], x_bct: torch.Tensor, field: int) -> torch.Tensor:
+    """Silence is in front of what is heard; what is not settled then is not given."""
+    y_bct = x_bct
+    for part in parts:
+        y_bct = part(nn.functional.pad(y_bct, (part.receptive_field - 1, 0)))
+    return y_bct[..., field - 1 :]
+
+
+def _validate(config: ChainConfig) -> None:
+    if not 2 <= len(config.parts) <= MAX_PARTS:
+        raise ModelError(f"parts: expected 2 to {MAX_PARTS} in a chain, got {len(config.parts)}")
+    for part in config.parts:
+        if class_of(part.architecture).counts_from_start:
+            raise ModelError(
+                f"parts: expected models that training steps can hear from anywhere, got "
+                f"{part.architecture}, whose time counts from the start of the file"
+            )
+        if part.architecture == ChainModel.architecture:
+            raise ModelError("parts: expected models, got a chain in a chain")
+        if getattr(part.config, "knobs", ()):
+            raise ModelError("parts: expected models without knobs in a chain")
+
+
+Parts = tuple[list[Piece], list[Piece]]
+
+
+def _fit_in_turn(
+    parts: Sequence[AudioModel], pieces: Parts, sample_rate: int, progress: Progress
+) -> Parts:
+    """Fits each part to make wet of what comes to it; what comes behind the last. Nets are wires
+    and are told how loud it is around them."""
+    fitted = [index for index, part in enumerate(parts) if part.has_fit()]
+    for index, part in enumerate(parts):
+        if not part.has_fit():
+            dry, wet = (_rms([getattr(p, side) for p in pieces[0]]) for side in ("dry", "wet"))
+            # What is fitted behind a net is fitted to a wire in its place.
+            part.calibrate(dry, dry if fitted and fitted[-1] > index else wet)
+            continue
+        done, name = fitted.index(index), part.architecture
+
+        def told(share: float, note: str, done: int = done, name: str = name) -> None:
+            progress((done + share) / len(fitted), f"{name}: {note}")
+
+        part.fit(*pieces, sample_rate, told)
+        pieces = _all_passed(part, pieces, sample_rate)
+    return pieces
+
+
+def _all_passed(part: AudioModel, pieces: Parts, sample_rate: int) -> Parts:
+    player = Player(part.to_graph(sample_rate), mode="stream")
+    training, validation = ([_passed(player, piece) for piece in each] for each in pieces)
+    return training, validation
+
+
+def _passed(player: Player, piece: Piece) -> Piece:
+    heard = player.render(np.ascontiguousarray(piece.heard))
+    return piece._replace(heard=heard, dry=heard[len(heard) - len(piece.dry) :])
+
+
+def _rms(sounds: Sequence[np.ndarray]) -> float:
+    samples = sum(len(sound) for sound in sounds)
+    if not samples:
+        raise PairError("pairs: expected audio in the training part, got none")
+    return float(
+        np.sqrt(sum(float(np.sum(np.square(s, dtype=np.float64))) for s in sounds) / samples)
+    )
