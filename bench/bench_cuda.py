@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,15 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 
 from fxfast import models
 from fxfast.audio.signals import guitar_like
 from fxfast.cuda_engine import CudaEngine
 from fxfast.cuda_library import CudaLibrary, Memory
-from fxfast.graph import ModelGraph
+from fxfast.data import Windows, from_arrays
+from fxfast.graph import ConvLayer, ConvStack, ModelGraph
 from fxfast.lowering import lower
 from fxfast.player import Player
+from fxfast.rendering import RunOptions, render_library
 from fxfast.report.measure import machine
 from fxfast.report.results import rounded, write
 from fxfast.report.suite import graph_of
@@ -120,6 +124,9 @@ def main(argv: list[str] | None = None) -> int:
     for name, streams in (("lstm-16", 4096), ("lstm-40", 2048)):
         measure_ours_recurrent(bench, library, name, streams)
         measure_torch_recurrent(bench, name, streams)
+    for length, batch in ((64, 1 << 17), (12_288, 1 << 11)):
+        measure_sampler(bench, length, batch)
+    measure_library(bench)
     for name in convolutions:
         measure_eager(bench, name)
     for name in convolutions[:2]:
@@ -266,6 +273,51 @@ def measure_compiled(bench: Bench, name: str) -> None:
         with torch.inference_mode():
             x = twin.input_of(audio(chunk + twin.history), rows, chunk).to(bench.device)
             row.update(figures(bench, graph, rows * chunk, bench.seconds(lambda: net(x))))
+
+
+def measure_sampler(bench: Bench, length: int, batch: int) -> None:
+    """Windows of resident int16 audio as float32; bytes are those read and written."""
+    samples, batch = bench.small(600 * RATE, 40_000), bench.small(batch, 130)
+    sound = (audio(samples) * 32767).astype(np.int16)
+    data = from_arrays([(sound, sound[::-1].copy())], RATE)
+    with bench.way("sampler", f"windows of {length}, {batch} in a batch") as row:
+        windows = Windows(data, length, 1, batch_size=batch, device="cuda")
+        median = float(np.median(bench.seconds(windows.draw)))
+        size = batch * ((length + 1) * (2 + 4) + 8)
+        row.update(seconds=median, windows_per_second=batch / median)
+        row["bytes_per_second"] = size / median
+        copied = next((r.get("bytes_per_second") for r in bench.found["limits"][1:]), None)
+        if copied:
+            row["share_of_copy"] = size / median / copied
+
+
+def measure_library(bench: Bench) -> None:
+    """Files of a RAM disk through a model on the GPU, and through next to nothing on the CPU,
+    which is decoding and encoding alone."""
+    name = "a1-nano" if bench.rehearse else "a1-standard"
+    weight = np.ones((1, 1, 1), np.float32)
+    nothing = ModelGraph(ConvStack((ConvLayer(weight, np.zeros(1, np.float32)),)), RATE)
+    count, samples = bench.small(96, 3), bench.small(60 * RATE, 3000)
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as text:
+        folder = Path(text)
+        (folder / "in").mkdir()
+        for n in range(count):
+            soundfile.write(folder / "in" / f"{n}.wav", audio(samples), RATE, subtype="PCM_24")
+        for way, graph, device in (
+            ("decode and encode alone", nothing, "cpu"),
+            (f"fxfast {name}", graph_of(name), "cuda:0"),
+        ):
+            with bench.way("library", f"{way}, {count} files") as row:
+                for _ in range(2):  # the first loads what is loaded once
+                    # In this process: it has used the GPU, and such a one cannot be forked.
+                    options = RunOptions(isolate=False, overwrite=True)
+                    done = render_library(
+                        graph, [folder / "in"], folder / "out", options=options, device=device
+                    )
+                    assert done.exit_code == 0, [file.message for file in done.failed]
+                    row["seconds"] = done.wall_seconds
+                row["realtime"] = done.realtime_factor
 
 
 def measure_whole_path(bench: Bench) -> None:

@@ -136,6 +136,33 @@ class CudaLibrary:
         run = _Run(*pointers, job_count)
         self._call("fxfast_cuda_play", ctypes.byref(run), *launch, ctypes.c_void_p(stream))
 
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether these kernels run on the CPU, in its memory: in tests."""
+        return hasattr(self._library, "fxfast_stand_in_memory")
+
+    def sample_state_bytes(self) -> int:
+        return int(self._library.fxfast_cuda_sample_state_bytes())
+
+    def sample(self, run: int, teams: int, stream: int) -> None:
+        """Queues a batch; ``run`` is the address of a SampleRun."""
+        self._call("fxfast_cuda_sample", ctypes.c_void_p(run), teams, ctypes.c_void_p(stream))
+
+    def go_to_batch(
+        self, plan: int, state: int, place: tuple[int, int] | None, stream: int
+    ) -> None:
+        """Queues the step to an epoch and a number, or to the batch after the present."""
+        epoch, number = place or (0, 0)
+        self._call(
+            "fxfast_cuda_go_to_batch",
+            ctypes.c_void_p(plan),
+            ctypes.c_void_p(state),
+            int(place is None),
+            ctypes.c_ulonglong(epoch),
+            ctypes.c_ulonglong(number),
+            ctypes.c_void_p(stream),
+        )
+
     def burst(self, teams: int, out: int, stream: int) -> float:
         """Queues multiply-adds for measuring the peak; how many operations they are."""
         operations = ctypes.c_double()

@@ -34,7 +34,7 @@ ON_CPU_ALONE += ("gate with exponential ramps",)
 every_family = pytest.mark.parametrize("name", [n for n in FAMILIES if n not in ON_CPU_ALONE])
 
 
-def _gpu_library() -> Path:
+def gpu_library() -> Path:
     if not LIBRARY.exists():
         pytest.skip("the CUDA kernels are not built (make gpu)")
     if CudaLibrary(LIBRARY).device_count() == 0:
@@ -45,7 +45,7 @@ def _gpu_library() -> Path:
 @pytest.fixture(params=["stand-in", "gpu"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a device, whose kernels are the stand-in's or a GPU's."""
-    library = built_stand_in() if request.param == "stand-in" else _gpu_library()
+    library = built_stand_in() if request.param == "stand-in" else gpu_library()
     monkeypatch.setenv(LIBRARY_VARIABLE, str(library))
     return "cuda"
 

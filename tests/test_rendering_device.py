@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import soundfile
 from cuda_stand_in import built_stand_in, set_memory
 from families import family
+from test_cuda import gpu_library
 from test_families import noise
 
 from fxfast import cuda_packed, exchange
@@ -41,6 +44,13 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     set_memory(library, before)
 
 
+@pytest.fixture(params=["stand-in", "gpu"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    library = built_stand_in() if request.param == "stand-in" else gpu_library()
+    monkeypatch.setenv(LIBRARY_VARIABLE, str(library))
+    return str(request.param)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Files of several lengths and channel counts, one of another rate, one that is no audio."""
@@ -57,8 +67,10 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("isolate", [False, True])
 @pytest.mark.parametrize("name", KINDS)
 def test_a_library_has_the_bits_of_the_device_alone(
-    name: str, isolate: bool, folder: Path, stand_in: Path
+    name: str, isolate: bool, folder: Path, device: str
 ) -> None:
+    if isolate and device == "gpu":
+        pytest.skip("this process has used the GPU and cannot be forked")
     graph = family(name)
     report = render_library(
         graph,
@@ -80,7 +92,7 @@ def test_a_library_has_the_bits_of_the_device_alone(
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_any_packing_gives_the_same_bits(name: str, stand_in: Path) -> None:
+def test_any_packing_gives_the_same_bits(name: str, device: str) -> None:
     graph = family(name)
     x_ct = noise(5, 1300)
     whole = Player(graph, device="cuda").render(x_ct)
@@ -126,7 +138,7 @@ def test_no_memory_at_all_is_an_error(name: str, stand_in: Path) -> None:
         packed.play([(stream, noise(1, 5000))])
 
 
-def test_threads_share_a_desk_and_errors_stay_with_their_file(stand_in: Path) -> None:
+def test_threads_share_a_desk_and_errors_stay_with_their_file(device: str) -> None:
     graph = family("wavenet")
     x_ct = noise(8, 2000)
     whole = Player(graph, device="cuda").render(x_ct)
@@ -199,6 +211,26 @@ def test_where_a_run_plays(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def unplayable() -> ModelGraph:
     return ModelGraph(Linear(np.ones(9000, np.float32)), 48_000)
+
+
+def test_the_command_renders_on_a_gpu_in_its_child_process(folder: Path) -> None:
+    gpu_library()
+    (folder / "in" / "bad.wav").unlink()
+    exchange.save(family("wavenet"), folder / "model.safetensors")
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from fxfast.cli import main; sys.exit(main())",
+        "render",
+        "model.safetensors",
+        "in",
+        "--json",
+    ]
+    command += ["--out", "out", "--resample", "--device", "cuda:0"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["rendered"], report["notes"]) == (5, [])
 
 
 def test_the_command_and_its_journal(

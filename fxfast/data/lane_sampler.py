@@ -84,6 +84,7 @@ class Lanes(RingSampler[LaneBatch]):
         prefetch: int | None = None,
         pin_memory: bool | None = None,
         isa: str = "",
+        device: str = "cpu",
     ) -> None:
         settings = {
             "lanes": checked_integer("lanes", lanes, 1),
@@ -96,7 +97,13 @@ class Lanes(RingSampler[LaneBatch]):
             "world_size": checked_integer("world_size", world_size, 1),
         }
         super().__init__(
-            data, settings, threads=threads, prefetch=prefetch, pin_memory=pin_memory, isa=isa
+            data,
+            settings,
+            threads=threads,
+            prefetch=prefetch,
+            pin_memory=pin_memory,
+            isa=isa,
+            device=device,
         )
 
     def _make_source(self, native: Any, audio: tuple[Any, ...]) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from fxfast.data.cuda_ring import CudaRing, Device
 from fxfast.data.dataset import Data
 from fxfast.data.state import SamplerState, next_batch
 from fxfast.errors import InputError
@@ -56,14 +57,17 @@ class RingSampler(IterableDataset[Batch]):
         prefetch: int | None,
         pin_memory: bool | None,
         isa: str,
+        device: str = "cpu",
     ) -> None:
         super().__init__()
         self.data, self.settings = data, settings
+        self._device = None if device == "cpu" else self._device_of(device)
         self._options: dict[str, Any] = {
             "threads": checked_integer("threads", threads, 0, 64),
             "prefetch": prefetch,
             "pin_memory": pin_memory,
             "isa": isa,
+            "device": device,
         }
         self.sample_rate = data.sample_rate
         knobs = data.knobs
@@ -74,9 +78,7 @@ class RingSampler(IterableDataset[Batch]):
         shapes = self._shapes()
         self._ahead = self._batches_ahead(shapes, prefetch)
         slots, self._batches, owner = self._make_slots(shapes, pin_memory)
-        self._ring = engine().BatchRing(
-            self._source, slots, self._options["threads"], self._ahead, (data, knobs, owner)
-        )
+        self._ring: Any = self._make_ring(slots, (data, knobs, owner))
         self._slot = -1
         self._offset = 0  # batches from the position to the first of a worker's own
         # A bound method costs less than a look-up in every batch.
@@ -85,6 +87,16 @@ class RingSampler(IterableDataset[Batch]):
     @abstractmethod
     def _make_source(self, native: Any, audio: tuple[Any, ...]) -> Any:
         """The native source of batches."""
+
+    def _device_of(self, device: str) -> Device:
+        raise InputError(f"device: expected cpu for {type(self).__name__}, got {device!r}")
+
+    def _make_ring(self, slots: np.ndarray, owner: Any) -> Any:
+        if self._device is None:
+            threads = self._options["threads"]
+            return engine().BatchRing(self._source, slots, threads, self._ahead, owner)
+        windows, batches = int(self._source.windows), int(self._source.batches)
+        return CudaRing(self._device, self.data, self.settings, self._tensors, windows, batches)
 
     @abstractmethod
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -99,6 +111,8 @@ class RingSampler(IterableDataset[Batch]):
         """The options that the state has to agree in."""
 
     def _batches_ahead(self, shapes: dict[str, tuple[int, ...]], prefetch: int | None) -> int:
+        if self._device is not None:
+            return 2  # the batch that is taken, and the one for draw
         if prefetch is not None:
             return checked_integer("prefetch", prefetch, 1, 4096)
         size = max(1, sum(_bytes(name, shape) for name, shape in shapes.items()))
@@ -115,7 +129,10 @@ class RingSampler(IterableDataset[Batch]):
             size += -(-_bytes(name, shape) // 64) * 64
         size = -(-size // _PAGE) * _PAGE
         count = self._ahead + KEPT
-        memory, owner = _memory(size * count, pin_memory)
+        if self._device is None:
+            memory, owner = _memory(size * count, pin_memory)
+        else:
+            memory = owner = self._device.bytes(size * count)
         addresses = np.zeros((count, 5), np.int64)
         self._tensors: list[dict[str, torch.Tensor]] = []
         for slot in range(count):

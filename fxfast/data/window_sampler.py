@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from fxfast.data.cuda_ring import Device
 from fxfast.data.dataset import Data, as_float
 from fxfast.data.sampler import RingSampler, checked_integer
 from fxfast.data.windows import windows_of_block
@@ -49,6 +50,10 @@ class Windows(_WindowOrdered):
 
     ``threads`` native threads (0: the caller) fill ``prefetch`` batches ahead, in pinned memory
     where CUDA is (``pin_memory`` says otherwise).
+
+    With ``device`` "cuda" (or "cuda:0" and so on) the audio goes to that GPU, as it is stored, and
+    a kernel finds and gathers each batch there, in the present stream of torch: the same windows,
+    nothing sent by the host. ``draw`` can be captured in a CUDA graph.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Windows(_WindowOrdered):
         prefetch: int | None = None,
         pin_memory: bool | None = None,
         isa: str = "",
+        device: str = "cpu",
     ) -> None:
         if last not in LAST:
             raise InputError(f"last: expected one of {', '.join(LAST)}, got {last!r}")
@@ -85,8 +91,27 @@ class Windows(_WindowOrdered):
             "last": last,
         }
         super().__init__(
-            data, settings, threads=threads, prefetch=prefetch, pin_memory=pin_memory, isa=isa
+            data,
+            settings,
+            threads=threads,
+            prefetch=prefetch,
+            pin_memory=pin_memory,
+            isa=isa,
+            device=device,
         )
+
+    def _device_of(self, device: str) -> Device:
+        return Device(device)
+
+    def draw(self) -> tuple[torch.Tensor, ...]:
+        """On a CUDA device: queues the next batch into tensors that are the same every time, and
+        goes on to the next epoch after the last. The host decides nothing, so that a CUDA graph
+        that holds it draws another batch at every replay. Raises ``InputError`` on the CPU, for
+        data without a batch, and with ``last`` "short"."""
+        if self._device is None:
+            raise InputError("draw: expected a sampler on a CUDA device, got one on the CPU")
+        self._slot = self._ring.draw()
+        return self._batches[self._slot]
 
     def _make_source(self, native: Any, audio: tuple[Any, ...]) -> Any:
         return native.WindowBatches(*audio)
@@ -114,7 +139,12 @@ class Windows(_WindowOrdered):
         """The numbers of the windows of the last batch, int64 (B,)."""
         if self._slot < 0:
             raise InputError("ids: expected a batch to be taken before, got none")
-        return self._tensors[self._slot]["info"][: self._ring.rows(self._slot)]
+        info = self._tensors[self._slot]["info"]
+        return info if self._rows_are_full else info[: self._ring.rows(self._slot)]
+
+    @property
+    def _rows_are_full(self) -> bool:
+        return self._device is not None and self.settings["last"] != "short"
 
     @property
     def skipped(self) -> int:

@@ -48,6 +48,14 @@ FXFAST_CUDA_API int fxfast_cuda_prepare(int threads, int register_rows, int shar
                                         int* teams);
 FXFAST_CUDA_API int fxfast_cuda_play(const FxfastCudaRun* run, int teams, int threads,
                                      int register_rows, int shared_bytes, void* stream);
+// The sampler (sample_program.h): queues the present batch of a state; `run` is a SampleRun in
+// memory of the host, its pointers of the device.
+FXFAST_CUDA_API int fxfast_cuda_sample(const void* run, int teams, void* stream);
+// Queues the step to a batch of an epoch or, with `next`, to the one after the present.
+FXFAST_CUDA_API int fxfast_cuda_go_to_batch(const void* plan, void* state, int next,
+                                            unsigned long long epoch, unsigned long long number,
+                                            void* stream);
+FXFAST_CUDA_API int fxfast_cuda_sample_state_bytes();
 // Multiply-adds alone, to measure the peak; how many operations they are (two each). `out` is
 // memory of the device.
 FXFAST_CUDA_API int fxfast_cuda_burst(int teams, float* out, double* operations, void* stream);

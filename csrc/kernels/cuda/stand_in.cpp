@@ -13,6 +13,7 @@
 
 #include "kernels/cuda/cuda_interface.h"
 #include "kernels/cuda/play.cuh"
+#include "kernels/cuda/sample.cuh"
 
 namespace fxfast::cuda {
 
@@ -26,9 +27,9 @@ constexpr int kSharedBytes = 227 * 1024;
 // One team at a time, its threads as fibers.
 class TeamOfFibers {
  public:
-  using Body = void (*)(const CudaRun&);
+  using Body = void (*)(const void*);
 
-  TeamOfFibers(Body body, const CudaRun& run, int threads, int shared_bytes)
+  TeamOfFibers(Body body, const void* run, int threads, int shared_bytes)
       : body_(body),
         run_(run),
         shared_(static_cast<std::size_t>(shared_bytes) / sizeof(float) + 4),
@@ -86,7 +87,7 @@ class TeamOfFibers {
 
   static thread_local TeamOfFibers* current_;
   Body body_;
-  const CudaRun& run_;
+  const void* run_;
   std::vector<float> shared_;
   std::vector<std::unique_ptr<char[]>> stacks_;
   std::vector<ucontext_t> fibers_;
@@ -99,12 +100,19 @@ class TeamOfFibers {
 
 thread_local TeamOfFibers* TeamOfFibers::current_ = nullptr;
 
+template <int kMostRows>
+void play_body(const void* run) {
+  play_jobs<kMostRows>(*static_cast<const CudaRun*>(run));
+}
+
+void sample_body(const void* run) { sample_rows(*static_cast<const SampleRun*>(run)); }
+
 TeamOfFibers::Body body_of(int threads, int register_rows) {
-  if (register_rows < 0) return play_jobs<kNoCells>;
-  if (threads > kConvThreads) return play_jobs<kWideCells>;
-  if (register_rows > 32) return play_jobs<44>;
-  if (register_rows > 20) return play_jobs<32>;
-  return register_rows > 0 ? play_jobs<20> : play_jobs<0>;
+  if (register_rows < 0) return play_body<kNoCells>;
+  if (threads > kConvThreads) return play_body<kWideCells>;
+  if (register_rows > 32) return play_body<44>;
+  if (register_rows > 20) return play_body<32>;
+  return register_rows > 0 ? play_body<20> : play_body<0>;
 }
 
 }  // namespace
@@ -190,10 +198,26 @@ FXFAST_CUDA_API int fxfast_cuda_play(const FxfastCudaRun* run, int teams, int th
                            run->states,
                            run->team_states,
                            run->job_count};
-  TeamOfFibers fibers(body_of(threads, register_rows), device_run, threads, shared_bytes);
+  TeamOfFibers fibers(body_of(threads, register_rows), &device_run, threads, shared_bytes);
   for (int team = 0; team < teams; ++team) fibers.play(team, teams);
   return 0;
 }
+
+FXFAST_CUDA_API int fxfast_cuda_sample(const void* run, int teams, void*) {
+  TeamOfFibers fibers(sample_body, run, kSampleThreads, kMostSampleRows * sizeof(SampleRow));
+  for (int team = 0; team < teams; ++team) fibers.play(team, teams);
+  return 0;
+}
+
+FXFAST_CUDA_API int fxfast_cuda_go_to_batch(const void* plan, void* state, int next,
+                                            unsigned long long epoch, unsigned long long number,
+                                            void*) {
+  go_to_batch(*static_cast<const SamplePlan*>(plan), *static_cast<SampleState*>(state), next != 0,
+              epoch, number);
+  return 0;
+}
+
+FXFAST_CUDA_API int fxfast_cuda_sample_state_bytes() { return sizeof(SampleState); }
 
 FXFAST_CUDA_API int fxfast_cuda_burst(int teams, float*, double* operations, void*) {
   *operations = teams;
