@@ -1,0 +1,138 @@
+"""Trains on recordings of real devices and tests on one that training never saw.
+
+    python -m bench.real_pairs [TASK ...] [--data FOLDER] [--work FOLDER] [--seconds N]
+                               [--model NAME] [--out FILE]
+
+Tasks: openamp_tubescreamer, openamp_bluesdriver (trained on three clips, tested on the fourth) and
+cl1b_GC, cl1b_MC, cl1b_HC (trained on bass, drums and sweep, tested on the guitar). A task that was
+stopped goes on where it was. The result is bench/results/real_pairs_DATE.json, written after every
+task: the test ESR beside that of dry as wet and of the best gain, and whether the must holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fxfast import models
+from fxfast.audio.files import read_audio
+from fxfast.pairs.pair_set import Pair
+from fxfast.report.measure import machine
+from fxfast.report.results import rounded, write
+from fxfast.training import ProgressBar, TrainConfig, train
+
+ROOT = Path(__file__).resolve().parent.parent
+PAIRS = ROOT.parent / "shared" / "data" / "pairs"
+# Model, ESR that must be reached; None: a quarter of the best gain's.
+TASKS: dict[str, tuple[str, float | None]] = {
+    "openamp_tubescreamer": ("a1-standard", 0.03),
+    "openamp_bluesdriver": ("a1-standard", 0.03),
+    "cl1b_GC": ("compressor+a1-nano", None),
+    "cl1b_MC": ("compressor+a1-nano", None),
+    "cl1b_HC": ("compressor+a1-nano", None),
+}
+# What stands at the end of each training recording for validation.
+_VALIDATION_SHARE = 0.15
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.real_pairs", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("tasks", nargs="*", help="all by default")
+    parser.add_argument("--data", type=Path, default=PAIRS)
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "real_pairs", help="runs")
+    parser.add_argument("--seconds", type=float, default=600.0, help="at most, per task (600)")
+    parser.add_argument("--model", help="a model for all, instead of the usual one")
+    results = ROOT / "bench" / "results"
+    parser.add_argument("--out", type=Path, default=results / f"real_pairs_{date.today()}.json")
+    args = parser.parse_args()
+    result: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine(), "tasks": {}}
+    if args.out.is_file():
+        result = json.loads(args.out.read_text())
+    for task in args.tasks or TASKS:
+        if task not in TASKS:
+            parser.error(f"task: expected one of {', '.join(TASKS)}, got {task!r}")
+        row = train_one(task, args)
+        result["tasks"][task] = rounded(row)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write(result, args.out)
+        print(
+            f"{task}: {row['model']}, {row['seconds']:.0f} s, test ESR {row['test_esr']:.5f} (dry "
+            f"{row['dry_as_wet_esr']:.4f}, best gain {row['best_gain_esr']:.4f}), must "
+            f"{row['must']:.4g}: {'holds' if row['must_holds'] else 'does not hold'}",
+            flush=True,
+        )
+    return 0
+
+
+def train_one(task: str, args: argparse.Namespace) -> dict[str, Any]:
+    """The row of a task: trains it, or goes on with it."""
+    preset, must = TASKS[task]
+    preset = args.model or preset
+    run = args.work / f"{task}-{preset}"
+    config = TrainConfig(seconds=args.seconds, epochs=None)
+    with ProgressBar("training") as bar:
+        found = train(config, pairs_of(task, args.data), models.create(preset), run,
+                      resume=(run / "checkpoint.pt").is_file(), observers=[bar])  # fmt: skip
+    limit = found.best_gain_esr / 4 if must is None else must
+    return {
+        "model": preset,
+        "seconds": found.seconds,
+        "epochs": found.epochs,
+        "steps": found.steps,
+        "test_esr": found.test_esr,
+        "validation_esr": found.validation_esr,
+        "dry_as_wet_esr": found.dry_as_wet_esr,
+        "best_gain_esr": found.best_gain_esr,
+        "overfitting": found.overfitting.words,
+        "must": limit,
+        "must_holds": bool(found.test_esr <= limit),
+    }
+
+
+def pairs_of(task: str, data: Path) -> list[Pair]:
+    """The recordings of a task: the last for the test, the ends of the others for validation."""
+    folder, _, setting = task.partition("_") if task.startswith("cl1b") else (task, "", "")
+    names = ["bass", "drumHH", "drumKick", "sweep", "guitar"] if setting else [
+        f"clip{number}" for number in range(4)
+    ]  # fmt: skip
+    pairs = [
+        read_pair(data / folder, name, f"wet_{setting}" if setting else "wet") for name in names
+    ]
+    return [
+        *(part for pair in pairs[:-1] for part in parted(pair)),
+        replace(pairs[-1], split="test"),
+    ]
+
+
+def read_pair(folder: Path, name: str, wet_name: str) -> Pair:
+    sounds = []
+    for side in ("dry", wet_name):
+        audio, rate = read_audio(folder / f"{name}_{side}.flac")[:2]
+        sounds.append(np.ascontiguousarray(audio[0], np.float32))
+    samples = min(map(len, sounds))
+    return Pair(name, sounds[0][:samples], sounds[1][:samples], rate)
+
+
+def parted(pair: Pair) -> list[Pair]:
+    """The begin for training and, where it is long enough to tell something, the end."""
+    border = round((1 - _VALIDATION_SHARE) * len(pair.dry))
+    if len(pair.dry) < pair.sample_rate:
+        return [replace(pair, split="train")]
+    return [
+        Pair(f"{pair.name} {part}", pair.dry[span], pair.wet[span], pair.sample_rate, split=part)
+        for part, span in (("train", slice(0, border)), ("validation", slice(border, None)))
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
