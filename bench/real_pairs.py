@@ -34,12 +34,12 @@ PAIRS = ROOT.parent / "shared" / "data" / "pairs"
 TASKS: dict[str, tuple[str, float | None]] = {
     "openamp_tubescreamer": ("a1-standard", 0.03),
     "openamp_bluesdriver": ("a1-standard", 0.03),
-    "cl1b_GC": ("compressor+a1-nano", None),
-    "cl1b_MC": ("compressor+a1-nano", None),
-    "cl1b_HC": ("compressor+a1-nano", None),
+    "cl1b_GC": ("compressor", None),
+    "cl1b_MC": ("compressor", None),
+    "cl1b_HC": ("compressor", None),
 }
-# What stands at the end of each training recording for validation.
-_VALIDATION_SHARE = 0.15
+# The share of each training recording that is for validation, from where to where.
+_VALIDATION_SPAN = (0.4, 0.52)
 
 
 def main() -> int:
@@ -100,7 +100,7 @@ def train_one(task: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def pairs_of(task: str, data: Path) -> list[Pair]:
-    """The recordings of a task: the last for the test, the ends of the others for validation."""
+    """The recordings of a task: the last for the test, the middle of the others for validation."""
     folder, _, setting = task.partition("_") if task.startswith("cl1b") else (task, "", "")
     names = ["bass", "drumHH", "drumKick", "sweep", "guitar"] if setting else [
         f"clip{number}" for number in range(4)
@@ -124,13 +124,16 @@ def read_pair(folder: Path, name: str, wet_name: str) -> Pair:
 
 
 def parted(pair: Pair) -> list[Pair]:
-    """The begin for training and, where it is long enough to tell something, the end."""
-    border = round((1 - _VALIDATION_SHARE) * len(pair.dry))
+    """All but the middle for training, for the end of a note is no measure of it; of a recording
+    too short to tell anything all."""
+    first, end = (round(share * len(pair.dry)) for share in _VALIDATION_SPAN)
     if len(pair.dry) < pair.sample_rate:
         return [replace(pair, split="train")]
+    spans = (("begin", "train", slice(0, first)), ("middle", "validation", slice(first, end)),
+             ("end", "train", slice(end, None)))  # fmt: skip
     return [
-        Pair(f"{pair.name} {part}", pair.dry[span], pair.wet[span], pair.sample_rate, split=part)
-        for part, span in (("train", slice(0, border)), ("validation", slice(border, None)))
+        Pair(f"{pair.name} {part}", pair.dry[span], pair.wet[span], pair.sample_rate, split=split)
+        for part, split, span in spans
     ]
 
 
