@@ -180,7 +180,7 @@ def test_errors_name_the_device_and_the_model(
     assert Player(graph, device="cuda").device == "cuda:0"
     assert device_index("cuda:3") == 3
     for name in ON_CPU_ALONE:
-        with pytest.raises(ModelError, match="expected an operation that CUDA kernels have"):
+        with pytest.raises(ModelError, match=r"CUDA kernels have, got that of a (Delay|Comp|Gate)"):
             Player(family(name), device="cuda")
     long = ModelGraph(Linear(np.ones(9000, np.float32)), 48_000)
     with pytest.raises(ModelError, match="taps: expected at most 8192 on CUDA, got 9000"):

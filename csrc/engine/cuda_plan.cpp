@@ -74,8 +74,8 @@ class Packer {
 
   AlignedBuffer pack() {
     if (program_.line_channels[0] != 1) {
-      throw ModelError("lines[0]: expected 1 channel on CUDA, got " +
-                       std::to_string(program_.line_channels[0]));
+      throw ModelError("knobs: expected a model without knobs on CUDA, got " +
+                       std::to_string(program_.line_channels[0] - 1));
     }
     set_team();
     if (!fit()) {
