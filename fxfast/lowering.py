@@ -182,13 +182,15 @@ def _gain_numbers(node: Compressor | Gate) -> np.ndarray:
     detector = [squares, node.detector_rise, node.detector_fall, node.gain_rise, node.gain_fall]
     if isinstance(node, Compressor):
         place = [0.0, 0.0, 0.0, 0.0, 0.0, node.first_level, node.points_per_level]
+        place.append(node.detector_average)
         return np.concatenate([[0.0, *detector, *place], node.curve]).astype(np.float32)
     levels = [float(node.hold_samples), node.open_level, node.close_level, node.range_gain]
     # A gate has no curve; the engine wants the shortest.
     return np.array(
-        [1.0, *detector, *levels, float(node.ramps == "exponential"), 0.0, 1.0, 0.0, 0.0],
+        [1.0, *detector, *levels, float(node.ramps == "exponential"), 0.0, 1.0,
+         node.detector_average, 0.0, 0.0],
         np.float32,
-    )
+    )  # fmt: skip
 
 
 def _lower_node(builder: _Builder, node: Node, line: int) -> int:

@@ -144,12 +144,13 @@ def flanger() -> Delay:
     return Delay((voice,), 0.7, 0.0, 0.5, -0.6, SECTIONS[1:], "cubic")
 
 
-def compressor(detector: str = "peak") -> Compressor:
+def compressor(detector: str = "peak", average: float = 1.0) -> Compressor:
     """4 to 1 above -30 dB, with a soft knee, by a fast detector."""
     levels = np.linspace(-12, 0, 97)
     over = np.logaddexp(0, 4 * (levels + 5)) / 4
     curve = (0.2 - 0.75 * over).astype(np.float32)
-    return Compressor(detector, 0.05, 0.002, 0.004, 0.02, -12.0, 8.0, curve)
+    smoothing = (0.05, 0.002, 0.004, 0.02)
+    return Compressor(detector, *smoothing, -12.0, 8.0, curve, detector_average=average)
 
 
 def gate(ramps: str = "linear") -> Gate:
@@ -179,6 +180,7 @@ FAMILIES: dict[str, Callable[[], Node]] = {
         (random_stack(6, [1, 2, 1]), random_wavenet(5, [Options(2)]), Linear(_ONE))
     ),
     "compressor": compressor,
+    "compressor by an average": lambda: compressor("power", 0.001),
     "compressor of power into a net": lambda: Sequential(
         (compressor("power"), random_stack(7, [1, 4, 1]))
     ),

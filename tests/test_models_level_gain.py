@@ -11,6 +11,7 @@ from tolerances import TOLERANCES
 from fxfast import models
 from fxfast.data.dataset import Piece
 from fxfast.follow_ops import GateSettings, follow, follow_reference, gate, gate_reference
+from fxfast.graph import Compressor, ModelGraph
 from fxfast.pairs.effects import EFFECTS
 from fxfast.player import Player
 
@@ -53,6 +54,21 @@ def test_the_engine_plays_the_model(name: str) -> None:
     assert np.abs(played - expected).max() <= TOLERANCES["windows_and_engine"].value
     again = models.from_graph(graph).to_graph(RATE)
     np.testing.assert_array_equal(Player(again, threads=1).render(x), played)
+
+
+def test_a_compressor_that_averages_is_found() -> None:
+    dry = guitar(4.0)
+    curve = (-0.75 * np.maximum(np.linspace(-16, 0, 65) + 5, 0)).astype(np.float32)
+    node = Compressor("peak", 0.002, 1e-4, 1.0, 1.0, -16.0, 4.0, curve, detector_average=3e-4)
+    wet = Player(ModelGraph(node, RATE), threads=1).render(dry)
+    model = models.create("compressor")
+    model.fit([Piece("a", 0, dry, wet, dry)], [], RATE, lambda share, note: None)
+    found = model.to_graph(RATE)
+    played = Player(found, threads=1).render(dry)
+    assert float(np.square(wet - played).sum()) < 1e-4 * float(np.square(wet).sum())
+    root = found.root
+    assert isinstance(root, Compressor)
+    assert root.detector_average == pytest.approx(3e-4, rel=0.2)
 
 
 @pytest.mark.parametrize(("effect", "most"), [("compressor", 0.25), ("gate", 0.5)])

@@ -186,9 +186,10 @@ def level_gain(node: Compressor | Gate, x_ct: np.ndarray) -> np.ndarray:
     the dtype of x."""
     dtype = x_ct.dtype.type
     x = x_ct[0]
-    levels, e = np.empty_like(x), dtype(0)
+    levels, a, e = np.empty_like(x), dtype(0), dtype(0)
     for t, d in enumerate(x * x if node.detector == "power" else np.abs(x)):
-        e += dtype(node.detector_rise if d > e else node.detector_fall) * (d - e)
+        a += dtype(node.detector_average) * (d - a)
+        e += dtype(node.detector_rise if a > e else node.detector_fall) * (a - e)
         levels[t] = e
     if isinstance(node, Gate):
         return x_ct * _gate_gains(node, levels)

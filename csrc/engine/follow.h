@@ -69,7 +69,7 @@ inline std::int32_t next_phase(const GateNumbers& gate, double level, GainState&
 template <typename Real>
 void gate_ramp(const Real* levels, std::int64_t samples, const GateNumbers& gate, Real* g,
                Real* way) noexcept {
-  GainState state{0.0, 0.0, 0, kGateClosing};
+  GainState state{0.0, 0.0, 0.0, 0, kGateClosing};
   for (std::int64_t t = 0; t < samples; ++t) {
     state.phase = next_phase(gate, static_cast<double>(levels[t]), state);
     const bool closes = state.phase == kGateClosing;

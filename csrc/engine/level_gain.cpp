@@ -44,6 +44,7 @@ void validate_level_gain(const Op& op, const std::string& name) {
   require_number(kGainRange, 0.0, 1.0, "range");
   require_number(kGainFirstLevel, -kMaxLog2, kMaxLog2, "first_level");
   require_number(kGainPerLevel, 1e-6, kMaxCurvePoints, "points_per_level");
+  require_number(kGainAverage, 0.0, 1.0, "detector_average");
   for (std::size_t i = kGainNumbers; i < count; ++i) {
     require_within(static_cast<double>(op.params[i]), -kMaxLog2, kMaxLog2, name + ".curve");
   }
@@ -51,7 +52,7 @@ void validate_level_gain(const Op& op, const std::string& name) {
 
 GainState initial_gain_state(const float* numbers) {
   const bool is_gate = numbers[kGainKindNumber] > 0.0f;
-  return {0.0, is_gate ? 0.0 : static_cast<double>(numbers[kGainNumbers]), 0, kGateClosing};
+  return {0.0, 0.0, is_gate ? 0.0 : static_cast<double>(numbers[kGainNumbers]), 0, kGateClosing};
 }
 
 }  // namespace fxfast

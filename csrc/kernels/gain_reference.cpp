@@ -11,7 +11,9 @@ double number(const LevelGainTask& task, GainNumber which) {
 }
 
 double detected(const LevelGainTask& task, double x) {
-  const double d = number(task, kGainSquares) > 0.0 ? x * x : std::abs(x);
+  const double rectified = number(task, kGainSquares) > 0.0 ? x * x : std::abs(x);
+  double& d = task.state->average;
+  d += number(task, kGainAverage) * (rectified - d);
   double& level = task.state->level;
   const GainNumber k = d > level ? kGainDetectorRise : kGainDetectorFall;
   level += number(task, k) * (d - level);

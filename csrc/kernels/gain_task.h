@@ -1,7 +1,8 @@
 // A gain that follows the level of its input: the task of the kernel level_gain.
 //
-// Detector:  e[t] = e[t-1] + k (d[t] - e[t-1]),  d = |x| or x^2,  k = rise where d > e[t-1], or
-// fall Compressor:  l = log2 of the detected amplitude;  c = curve at l, straight between its
+// Detector:  a[t] = a[t-1] + average (d[t] - a[t-1]),  d = |x| or x^2;
+//   e[t] = e[t-1] + k (a[t] - e[t-1]),  k = rise where a[t] > e[t-1], or fall
+// Compressor:  l = log2 of the detected amplitude;  c = curve at l, straight between its
 // points and
 //   level beyond them;  s[t] = s[t-1] + k (c - s[t-1]), k = gain_fall where c < s[t-1], or
 //   gain_rise;  y = x 2^s
@@ -32,6 +33,7 @@ enum GainNumber : int {
   kGainExponential,  // 1: exponential ramps of the gate
   kGainFirstLevel,   // log2 of the amplitude at the first point of the curve
   kGainPerLevel,     // points for each doubling of the amplitude
+  kGainAverage,      // 1: no average
   kGainNumbers,
 };
 constexpr int kMinCurvePoints = 2;
@@ -39,6 +41,7 @@ constexpr int kMaxCurvePoints = 4096;
 
 // Before any sound a compressor's gain is what its curve has for silence, and a gate is closed.
 struct GainState {
+  double average;
   double level;
   double gain;  // s or g
   std::int32_t hold;

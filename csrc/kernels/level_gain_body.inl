@@ -27,6 +27,15 @@ static void rectify(const float* x, bool squares, int samples, float* out) noexc
   }
 }
 
+static void average(GainState& state, double share, int samples, float* d) noexcept {
+  double mean = state.average;
+  for (int t = 0; t < samples; ++t) {
+    mean += share * ((double)d[t] - mean);
+    d[t] = (float)mean;
+  }
+  state.average = mean;
+}
+
 static void detect(GainState& state, double rise, double fall, int samples, float* d) noexcept {
   double level = state.level;
   for (int t = 0; t < samples; ++t) {
@@ -118,6 +127,7 @@ void level_gain(const LevelGainTask& task) noexcept {
     const float* x = task.input + start;
     float* y = task.output + start;
     rectify(x, numbers[kGainSquares] > 0.0f, samples, gains);
+    if (numbers[kGainAverage] < 1.0f) average(*task.state, numbers[kGainAverage], samples, gains);
     detect(*task.state, numbers[kGainDetectorRise], numbers[kGainDetectorFall], samples, gains);
     if (is_gate) {
       run_gate(task, samples, gains);

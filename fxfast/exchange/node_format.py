@@ -83,7 +83,10 @@ _LAYER_KEYS = {
 RECURRENT_TENSORS = {"weight_ih": 2, "weight_hh": 2, "bias_ih": 1, "bias_hh": 1, "initial": 2}
 
 # The numbers and choices of the gains that follow the level.
-_GAIN_KEYS = ("detector", "detector_rise", "detector_fall", "gain_rise", "gain_fall")
+_GAIN_KEYS = (
+    *("detector", "detector_average", "detector_rise", "detector_fall"),
+    *("gain_rise", "gain_fall"),
+)
 COMPRESSOR_KEYS = (*_GAIN_KEYS, "first_level", "points_per_level")
 GATE_KEYS = (
     *_GAIN_KEYS,

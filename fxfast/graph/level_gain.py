@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -28,11 +28,13 @@ def _check_within(value: float, low: float, high: float, name: str) -> None:
 @dataclass(frozen=True, eq=False)
 class _Detected(MonoNode):
     """What both gains share: one channel, and a detector that smooths |x| ("peak") or x squared
-    ("power"): e += k (d - e), with k = ``detector_rise`` where d > e, else ``detector_fall``."""
+    ("power"): a += ``detector_average`` (d - a), then e += k (a - e), with k = ``detector_rise``
+    where a > e, else ``detector_fall``."""
 
     detector: str
     detector_rise: float
     detector_fall: float
+    detector_average: float = field(default=1.0, kw_only=True)
 
     @property
     def history_samples(self) -> int:
@@ -65,6 +67,7 @@ class _Detected(MonoNode):
             )
         _check_within(self.detector_rise, 0.0, 1.0, f"{name}.detector_rise")
         _check_within(self.detector_fall, 0.0, 1.0, f"{name}.detector_fall")
+        _check_within(self.detector_average, 0.0, 1.0, f"{name}.detector_average")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +90,13 @@ class Compressor(_Detected):
 
     def __post_init__(self) -> None:
         self._round(
-            *("detector_rise", "detector_fall", "gain_rise", "gain_fall"),
-            *("first_level", "points_per_level"),
+            *("detector_rise", "detector_fall", "detector_average"),
+            *("gain_rise", "gain_fall", "first_level", "points_per_level"),
         )
 
     @property
     def other_parameters(self) -> int:
-        return 6 + int(self.curve.size)
+        return 7 + int(self.curve.size)
 
     def validate(self, name: str, in_channels: int, depth: int = 0) -> None:
         self._check_detector(name, in_channels, depth)
@@ -136,13 +139,13 @@ class Gate(_Detected):
 
     def __post_init__(self) -> None:
         self._round(
-            *("detector_rise", "detector_fall", "gain_rise", "gain_fall"),
-            *("open_level", "close_level", "range_gain"),
+            *("detector_rise", "detector_fall", "detector_average"),
+            *("gain_rise", "gain_fall", "open_level", "close_level", "range_gain"),
         )
 
     @property
     def other_parameters(self) -> int:
-        return 8
+        return 9
 
     def validate(self, name: str, in_channels: int, depth: int = 0) -> None:
         self._check_detector(name, in_channels, depth)

@@ -39,9 +39,10 @@ class LevelGainConfig:
 class LevelGain(FittedModel):
     """The input times a gain that follows its level: presets "compressor" and "gate".
 
-    A compressor smooths |x|, takes a static curve of the level in log2 (a point each 1.5 dB)
-    and smooths the gain, both with a coefficient for rises and one for falls; a gate opens and
-    closes at thresholds with hold and ramps. Equations: ``fxfast.graph.Compressor``, ``Gate``.
+    A compressor averages |x| and smooths it, takes a static curve of the level in log2 (a point
+    each 1.5 dB) and smooths the gain; both smoothings have a coefficient for rises and one for
+    falls. A gate opens and closes at thresholds with hold and ramps. Equations:
+    ``fxfast.graph.Compressor``, ``Gate``.
 
     Source: D. Giannoulis, M. Massberg, J. Reiss, "Digital dynamic range compressor design - a
     tutorial and analysis", J. Audio Eng. Soc. 60(6), 2012 (detector, gain computer, smoothing);
@@ -67,8 +68,9 @@ class LevelGain(FittedModel):
             raise ModelError(f"kind: expected one of {', '.join(KINDS)}, got {config.kind!r}")
         self.config = config
         is_gate = config.kind == "gate"
-        # Detector rise and fall, gain rise and fall; a share of the way that is left per sample.
-        rates = (1.0, 1.0, 0.02, 0.0005) if is_gate else (0.01, 0.001, 1.0, 1.0)
+        # Of the detector rise and fall, of the gain rise and fall, of the average before: shares of
+        # the way that is left, per sample.
+        rates = (1.0, 1.0, 0.02, 0.0005, 1.0) if is_gate else (0.01, 0.001, 1.0, 1.0, 1.0)
         self.rates = nn.Parameter(torch.tensor(rates, dtype=torch.float64))
         levels = torch.arange(_POINTS, dtype=torch.float64) / _PER_LEVEL + _FIRST_LEVEL
         self.curve = nn.Parameter(-0.5 * torch.relu(levels + 4.0))
@@ -93,7 +95,8 @@ class LevelGain(FittedModel):
         x_bt = x_bct[:, 0].double()
         start = torch.zeros(len(x_bt), dtype=torch.float64)
         rates = self.rates.clamp(0.0, 1.0)
-        level = follow(x_bt.abs(), start, rates[0], rates[1])
+        average = follow(x_bt.abs(), start, rates[4], rates[4])
+        level = follow(average, start, rates[0], rates[1])
         if self.config.kind == "gate":
             g = gate(level, rates[2], rates[3], self._settings())
             gain = self.range_gain + (1.0 - self.range_gain) * g
@@ -128,6 +131,7 @@ class LevelGain(FittedModel):
 
     def _take(self, node: Compressor | Gate) -> None:
         rates = [node.detector_rise, node.detector_fall, node.gain_rise, node.gain_fall]
+        rates.append(node.detector_average)
         self.rates.data = torch.tensor(rates, dtype=torch.float64)
         if isinstance(node, Compressor):
             self.curve.data = torch.from_numpy(node.curve.astype(np.float64))
@@ -142,17 +146,20 @@ class LevelGain(FittedModel):
         return self
 
     def to_graph(self, sample_rate: int) -> ModelGraph:
-        a, b, c, d = (float(rate) for rate in self.rates.detach().clamp(0.0, 1.0))
+        a, b, c, d, average = (float(rate) for rate in self.rates.detach().clamp(0.0, 1.0))
         node: Compressor | Gate
         if self.config.kind == "gate":
             opens, closes, hold, exponential = self._settings()
             node = Gate(
                 "peak", a, b, c, d, opens, closes, hold,
                 float(self.range_gain.detach().clamp(0.0, 1.0)),
-                "exponential" if exponential else "linear",
+                "exponential" if exponential else "linear", detector_average=average,
             )  # fmt: skip
         else:
-            node = Compressor("peak", a, b, c, d, _FIRST_LEVEL, _PER_LEVEL, as_array(self.curve))
+            places = (_FIRST_LEVEL, _PER_LEVEL)
+            node = Compressor(
+                "peak", a, b, c, d, *places, as_array(self.curve), detector_average=average
+            )
         return ModelGraph(node, sample_rate, metadata={"architecture": self.architecture})
 
     @classmethod

@@ -1,17 +1,19 @@
 """Finding compressors and gates from a pair, without a gradient step.
 
-A compressor's curve is the mean gain at each detected level (a regression), so only the two time
+A compressor's curve is the mean gain at each detected level (a regression), so only the three time
 constants of the detector are searched; a gate is played by the engine with its numbers changed
 one at a time, for its thresholds and its hold are steps that no gradient sees.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy.signal import lfilter
 
 from fxfast.data import Piece
 from fxfast.follow_ops import follow
@@ -23,39 +25,64 @@ _FIRST_LEVEL, _PER_LEVEL, _POINTS = -16.0, 4.0, 65
 _BLOCK = 16
 _MOST_SECONDS = 60.0
 _SMOOTHNESS = 1e-4
-_RISES_MS = (0.02, 1.0, 10.0, 100.0)
-_FALLS_MS = (1.0, 10.0, 100.0, 300.0)
+_PAIRS_MS = tuple(itertools.product((0.02, 1.0, 10.0, 100.0), (1.0, 10.0, 100.0, 300.0)))
+# Less than a sample: no average.
+_AVERAGES_MS = (1e-3, 10.0, 100.0)
 _FLOOR = 1e-9
+
+
+# Milliseconds of rise, fall and average.
+_Times = tuple[float, float, float]
+# Which of them grow or shrink in a step of the search: one, or two in opposite or equal ways.
+_WAYS = tuple(
+    way for way in itertools.product((-1, 0, 1), repeat=3) if 1 <= sum(map(abs, way)) <= 2
+)
+_FIRST_TURNS, _TURNS = 8, 8
 
 
 def fit_compressor(training: Sequence[Piece], rate: int, progress: Progress) -> Compressor:
     """The detector and the curve that leave least of the wet."""
     pieces = _enough(training, rate)
-    score = _CompressorScore(pieces)
-    grid = [(rise, fall) for rise in _RISES_MS for fall in _FALLS_MS]
-    tried = {}
-    for number, times in enumerate(grid):
-        tried[times] = score(_share(times[0], rate), _share(times[1], rate))[0]
-        progress(0.5 * (number + 1) / len(grid), "detector")
-    times = min(tried, key=lambda each: tried[each])
-    best, step = tried[times], 2.0
-    for turn in range(10):
-        around = [
-            (times[0] * factor, times[1] * other)
-            for factor, other in (
-                *((step, 1.0), (1.0 / step, 1.0), (1.0, step), (1.0, 1.0 / step)),
-                *((step, step), (1.0 / step, 1.0 / step)),
-            )
-        ]
-        scores = [score(_share(a, rate), _share(b, rate))[0] for a, b in around]
-        if min(scores) < best:
-            best, times = min(scores), around[int(np.argmin(scores))]
+    score = _CompressorScore(pieces, rate)
+    grid = [(*times, average) for average in _AVERAGES_MS for times in _PAIRS_MS]
+    tried: dict[_Times, float] = {}
+    for number, start in enumerate(grid):
+        tried[start] = score(start)[0]
+        progress(0.4 * (number + 1) / len(grid), "detector")
+    # From the best start with each average: where it smooths much the others look alike.
+    found = []
+    for number in range(len(_AVERAGES_MS)):
+        alike = grid[number * len(_PAIRS_MS) : (number + 1) * len(_PAIRS_MS)]
+        start = min(alike, key=lambda each: tried[each])
+        found.append(_refined(score, start, tried[start], _FIRST_TURNS))
+        progress(0.4 + 0.15 * (number + 1), "time constants")
+    least, times = min(found)
+    _, times = _refined(score, times, least, _TURNS)
+    rise, fall, average = (_share(time, rate) for time in times)
+    curve = score(times)[1].astype(np.float32)
+    return Compressor(
+        "peak", rise, fall, 1.0, 1.0, _FIRST_LEVEL, _PER_LEVEL, curve, detector_average=average
+    )
+
+
+def _refined(
+    score: _CompressorScore, times: _Times, least: float, turns: int
+) -> tuple[float, _Times]:
+    """The least error that a search by steps around ``times`` finds, and where."""
+    step = 2.0
+    for _ in range(turns):
+        around = [_scaled(times, step, powers) for powers in _WAYS]
+        scores = [score(each)[0] for each in around]
+        if min(scores) < least:
+            least, times = min(scores), around[int(np.argmin(scores))]
         else:
             step = step**0.5
-        progress(0.5 + 0.05 * (turn + 1), "time constants")
-    rise, fall = (_share(time, rate) for time in times)
-    curve = score(rise, fall)[1].astype(np.float32)
-    return Compressor("peak", rise, fall, 1.0, 1.0, _FIRST_LEVEL, _PER_LEVEL, curve)
+    return least, times
+
+
+def _scaled(times: _Times, step: float, powers: tuple[int, ...]) -> _Times:
+    rise, fall, average = (time * step**power for time, power in zip(times, powers, strict=True))
+    return rise, fall, average
 
 
 def _share(milliseconds: float, rate: int) -> float:
@@ -78,8 +105,10 @@ def _enough(training: Sequence[Piece], rate: int) -> list[tuple[np.ndarray, np.n
 class _CompressorScore:
     """ESR of the best curve for a detector, over blocks of 16 samples."""
 
-    def __init__(self, pieces: Sequence[tuple[np.ndarray, np.ndarray, int]]) -> None:
-        self.heard = [torch.from_numpy(np.abs(heard))[None] for heard, _, _ in pieces]
+    def __init__(self, pieces: Sequence[tuple[np.ndarray, np.ndarray, int]], rate: int) -> None:
+        self.rate = rate
+        self.heard = [np.abs(heard) for heard, _, _ in pieces]
+        self.averaged: tuple[float, list[torch.Tensor]] = (0.0, [])
         self.starts = [start for _, _, start in pieces]
         blocks = [_blocks(heard[start:], wet) for heard, wet, start in pieces]
         self.xx, self.xy, self.yy = (np.concatenate(each) for each in zip(*blocks, strict=True))
@@ -87,10 +116,19 @@ class _CompressorScore:
         # Without noise at the bottom: a block counts as much as its gain is sure.
         self.weight = self.xx + 0.0
 
-    def __call__(self, rise: float, fall: float) -> tuple[float, np.ndarray]:
-        numbers = [torch.tensor(each, dtype=torch.float64) for each in (rise, fall)]
+    def _averages(self, milliseconds: float) -> list[torch.Tensor]:
+        """|x| averaged; kept, for a search changes the other two more often."""
+        if self.averaged[0] != milliseconds:
+            share = _share(milliseconds, self.rate)
+            means = [lfilter([share], [1.0, share - 1.0], heard) for heard in self.heard]
+            found = [torch.from_numpy(mean.astype(np.float32))[None] for mean in means]
+            self.averaged = (milliseconds, found)
+        return self.averaged[1]
+
+    def __call__(self, times: _Times) -> tuple[float, np.ndarray]:
+        numbers = [torch.tensor(_share(time, self.rate), dtype=torch.float64) for time in times[:2]]
         levels = []
-        for heard, start in zip(self.heard, self.starts, strict=True):
+        for heard, start in zip(self._averages(times[2]), self.starts, strict=True):
             level = follow(heard, torch.zeros(1), *numbers)[0, start:].numpy()
             count = len(level) // _BLOCK * _BLOCK
             levels.append(level[_BLOCK // 2 : count : _BLOCK])
