@@ -30,7 +30,7 @@ sys.path[:0] = [{tests!r}, {root!r}]
 from fake_player import FakePlayer
 library = importlib.import_module("fxfast.rendering.render_library")
 player = FakePlayer({now}, {before}, seconds_per_block=float(os.environ.get("SECONDS", "0")))
-library._player_of = lambda model, isa: player
+library._player_of = lambda model, isa, device: player
 from fxfast.cli import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -29,7 +29,7 @@ from fxfast.player import Player
 
 # Models with operations that the kernels do not have; they play on the CPU alone.
 ON_CPU_ALONE = ("echo", "chorus", "flanger", "net into echo", "flanger into filter")
-ON_CPU_ALONE += ("compressor", "compressor of power into a net", "gate")
+ON_CPU_ALONE += ("compressor", "compressor by an average", "compressor of power into a net", "gate")
 ON_CPU_ALONE += ("gate with exponential ramps",)
 every_family = pytest.mark.parametrize("name", [n for n in FAMILIES if n not in ON_CPU_ALONE])
 

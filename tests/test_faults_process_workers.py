@@ -220,7 +220,7 @@ def test_fault_case_36_a_limit_of_the_address_space_ends_cleanly(
         "import numpy, soundfile, soxr, fxfast.rendering, fxfast.exchange, fxfast._native\n"
         "import importlib; from fake_player import FakePlayer\n"
         "lib = importlib.import_module('fxfast.rendering.render_library')\n"
-        "lib._player_of = lambda model, isa: FakePlayer(0.5, 0.25)\n"
+        "lib._player_of = lambda model, isa, device: FakePlayer(0.5, 0.25)\n"
         "from fxfast.cli import main, render, library_watch\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
         "limit = used + int(float(sys.argv[1]) * 2**20)\n"

@@ -50,6 +50,7 @@ class _InHand:
     command: Command
     state: str = "waits"
     taken_s: float = 0.0
+    alone: bool = False
 
 
 class Supervisor:
@@ -110,6 +111,9 @@ class Supervisor:
             self._end_worker(signal.SIGKILL)
 
     def _give(self) -> None:
+        # One that may have ended the worker has it alone to the end: what happens is its doing.
+        if any(item.alone for item in self._in_hand.values()):
+            return
         alone = bool(self._suspects)
         while self._busy() < (1 if alone else self._window()):
             command = self._suspects.popleft() if alone else next(self._waiting, None)
@@ -117,7 +121,7 @@ class Supervisor:
                 return
             if not self._pid:
                 self._start_worker()
-            self._in_hand[command[1]] = _InHand(command)
+            self._in_hand[command[1]] = _InHand(command, alone=alone)
             with contextlib.suppress(OSError):  # it died: the end of its events says so
                 os.write(self._commands, f"{command[0]} {command[1]}\n".encode())
             if alone:
