@@ -79,12 +79,15 @@ def _check_metadata(path: Path) -> None:
 
 def _sound_alone(path: Path, info: AudioInfo) -> bytes:
     """The file with the same layout, its metadata of RIFF renamed: libsndfile reads some lists of
-    text for ever."""
+    text for ever. Of W64 it takes the last of several sounds, we the first: what follows is cut."""
     data = bytearray(path.read_bytes())
-    if info.format not in ("WAV", "WAVEX", "RF64"):
+    if info.format == "AIFF":
         return bytes(data)
     with path.open("rb") as file:
         header = read_header(file.fileno(), path.name, len(data))
+    if info.format == "W64":
+        frame_bytes = header.coding.sample_bytes * info.channels
+        return bytes(data[: header.data_offset + info.frames * frame_bytes])
     for chunk in header.chunks:
         if chunk.name not in _SOUND_CHUNKS:
             data[chunk.body_offset - 8 : chunk.body_offset - 4] = b"junk"
