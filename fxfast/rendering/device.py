@@ -24,6 +24,7 @@ from fxfast.graph import ModelGraph
 from fxfast.lowering import lower
 from fxfast.native import engine
 from fxfast.native_ops import native_ops
+from fxfast.rendering.group import Request
 from fxfast.rendering.pipeline import BlockStream
 from fxfast.rendering.split import Cores
 
@@ -144,30 +145,19 @@ class DevicePlayer:
             return self._desk
 
 
-class _Request:
-    """A block that waits for a launch."""
-
-    def __init__(self, stream: PackedStream, block_ct: np.ndarray) -> None:
-        self.stream, self.block_ct = stream, block_ct
-        self.output_ct: np.ndarray | None = None
-        self.error: Exception | None = None
-        self.leads = False
-        self.ready = threading.Event()  # it leads, or its output or error is there
-
-
 class _Desk:
     """Takes blocks of all threads; one of those that wait launches them."""
 
     def __init__(self, packed: Packed) -> None:
         self.packed = packed
         self._lock = threading.Lock()
-        self._waiting: list[_Request] = []
+        self._waiting: list[Request[PackedStream]] = []
         self._free_launches = LAUNCHES
 
     def process(self, stream: PackedStream, block_ct: np.ndarray) -> np.ndarray:
         """The block of one stream. Raises what playing it raised."""
         engine().require_finite(block_ct)  # here, where it is the file's own
-        request = _Request(stream, block_ct)
+        request = Request(stream, block_ct)
         with self._lock:
             self._waiting.append(request)
             self._appoint()
@@ -188,7 +178,7 @@ class _Desk:
             free.leads = True
             free.ready.set()
 
-    def _take(self, leader: _Request) -> list[_Request]:
+    def _take(self, leader: Request[PackedStream]) -> list[Request[PackedStream]]:
         taken, samples = [leader], leader.block_ct.size
         with self._lock:
             while self._waiting:
@@ -198,7 +188,7 @@ class _Desk:
                 taken.append(self._waiting.pop(0))
         return taken
 
-    def _lead(self, leader: _Request) -> None:
+    def _lead(self, leader: Request[PackedStream]) -> None:
         group = self._take(leader)
         try:
             outputs = self.packed.play([(r.stream, r.block_ct) for r in group])

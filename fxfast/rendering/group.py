@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -31,10 +31,13 @@ class GroupPlayer(StreamPlayer, Protocol):
     ) -> list[np.ndarray]: ...
 
 
-class _Request:
-    """A block that waits for its group."""
+_Stream = TypeVar("_Stream")
 
-    def __init__(self, stream: BlockStream, block_ct: np.ndarray) -> None:
+
+class Request(Generic[_Stream]):
+    """A block that waits to be played together with those of other threads."""
+
+    def __init__(self, stream: _Stream, block_ct: np.ndarray) -> None:
         self.stream, self.block_ct = stream, block_ct
         self.output_ct: np.ndarray | None = None
         self.error: Exception | None = None
@@ -51,7 +54,7 @@ class Group:
         self._slots = threading.Semaphore(jobs)
         self._lock = threading.Lock()
         self._open_files = 0
-        self._waiting: list[_Request] = []
+        self._waiting: list[Request[BlockStream]] = []
 
     @contextmanager
     def file(self) -> Iterator[StreamPlayer]:
@@ -68,7 +71,7 @@ class Group:
 
     def process(self, stream: BlockStream, block_ct: np.ndarray) -> np.ndarray:
         """The block of one file, when its group is complete."""
-        request = _Request(stream, block_ct)
+        request = Request(stream, block_ct)
         with self._lock:
             self._waiting.append(request)
             self._appoint()
@@ -94,7 +97,7 @@ class Group:
             free[0].leads = True
             free[0].ready.set()
 
-    def _lead(self, leader: _Request) -> None:
+    def _lead(self, leader: Request[BlockStream]) -> None:
         with self._lock:
             self._waiting.remove(leader)
             others = [request for request in self._waiting if not request.leads]
@@ -117,7 +120,7 @@ class Group:
             for request in group:
                 request.ready.set()
 
-    def _alone(self, request: _Request) -> None:
+    def _alone(self, request: Request[BlockStream]) -> None:
         try:
             (request.output_ct,) = self._player.process_together(
                 [request.stream], [request.block_ct]
