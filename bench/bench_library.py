@@ -42,6 +42,7 @@ from fxfast import models
 from fxfast.audio import flac_sink, wave_sink
 from fxfast.audio.files import BlockWriter, find_audio, open_audio, probe, read_audio, write_audio
 from fxfast.audio.resample import resample
+from fxfast.errors import AudioFileError
 from fxfast.graph import ConvLayer, ConvStack, ModelGraph
 from fxfast.player import Player
 from fxfast.rendering import RunOptions, render_library
@@ -80,11 +81,15 @@ def main() -> int:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     with tempfile.TemporaryDirectory(dir=args.work) as name:
         folder = Path(name)
-        seconds = prepare(args.music, folder, args.hours)
+        seconds, skipped = prepare(args.music, folder, args.hours)
         result = {
             "date": date.today().isoformat(),
             "machine": machine(),
-            "music": {"hours": seconds / 3600, "files": len(find_audio(folder / "wav"))},
+            "music": {
+                "hours": seconds / 3600,
+                "files": len(find_audio(folder / "wav")),
+                "skipped": skipped,
+            },
             "cases": list(measure_all(folder, seconds, until)),
         }
     out = args.out or RESULTS / f"{date.today().isoformat()}-library.json"
@@ -95,24 +100,32 @@ def main() -> int:
     return 0
 
 
-def prepare(music: Path, folder: Path, hours: float | None) -> float:
-    """The music as 48 kHz WAV and FLAC below ``folder``; returns its length in seconds."""
+def prepare(music: Path, folder: Path, hours: float | None) -> tuple[float, list[str]]:
+    """The music as 48 kHz WAV and FLAC below ``folder``: its length in seconds, and what could not
+    be decoded, in a line each."""
     for kind in FORMATS:
         (folder / kind).mkdir()
-    seconds = 0.0
+    seconds, skipped = 0.0, []
     sources = list(enumerate(find_audio(music)))
     with ThreadPoolExecutor(CORES) as pool:
         while sources and (hours is None or seconds < 3600 * hours):
             batch, sources = sources[:CORES], sources[CORES:]
-            seconds += sum(pool.map(lambda job: _prepare_one(folder, *job), batch))
+            for found in pool.map(lambda job: _prepare_one(folder, *job), batch):
+                if isinstance(found, AudioFileError):
+                    skipped.append(str(found))
+                else:
+                    seconds += found
             _tell(f"{seconds / 60:.0f} minutes decoded, {len(sources)} files are left")
     if not seconds:
         raise SystemExit(f"{music}: expected a folder with music, found none")
-    return seconds
+    return seconds, skipped
 
 
-def _prepare_one(folder: Path, number: int, source: Path) -> float:
-    x_ct, rate = read_audio(source)
+def _prepare_one(folder: Path, number: int, source: Path) -> float | AudioFileError:
+    try:
+        x_ct, rate = read_audio(source)
+    except AudioFileError as error:
+        return error
     x_ct = np.clip(resample(x_ct, rate, SAMPLE_RATE), -1.0, 1.0)
     for kind in FORMATS:
         write_audio(folder / kind / f"{number:03}.{kind}", x_ct, SAMPLE_RATE, "PCM_16")
@@ -286,6 +299,8 @@ def case_of(name: str, kind: str, seconds: float, taken: dict[str, list[Taken]])
 def summary(result: dict[str, Any]) -> Iterator[str]:
     hours = result["music"]["hours"]
     yield f"{hours:.2f} hours of music in {result['music']['files']} files"
+    for line in result["music"]["skipped"]:
+        yield f"skipped: {line}"
     if hours < MIN_HOURS:
         yield f"too little to be a figure: at least {MIN_HOURS:g} hours are asked for"
     for case in result["cases"]:

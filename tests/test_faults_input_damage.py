@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import struct
@@ -14,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 from fake_player import one_layer_graph
 from fault_checks import Fault, memory_below, reset_peak, status_mib
 from nam_documents import document
-from wave_bytes import RATE, chunk, codes, floats, fmt, pack, riff, wave
+from wave_bytes import RATE, chunk, codes, encoded, floats, fmt, pack, riff, sound, wave
 
 from fxfast.audio.files import AudioReader, open_audio, probe, read_audio, write_audio
 from fxfast.audio.headers import MAX_CHUNKS
@@ -30,17 +28,6 @@ from fxfast.rendering import Processing, render_library
 
 # CPU seconds for the header and the metadata of any file.
 HEADER_SECONDS = 0.05
-
-
-def encoded(x_ct: np.ndarray, format: str, subtype: str | None = None) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, x_ct.T, RATE, subtype, format=format)
-    return file.getvalue()
-
-
-def sound(channels: int, frames: int, seed: int = 0) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    return random.uniform(-0.5, 0.5, (channels, frames)).astype(np.float32)
 
 
 def salvaged(path: Path) -> tuple[int, str | None]:

@@ -1,10 +1,12 @@
-"""WAV files made byte by byte, right and wrong."""
+"""WAV files made byte by byte, right and wrong; noise, and what libsndfile makes of it."""
 
 from __future__ import annotations
 
+import io
 import struct
 
 import numpy as np
+import soundfile
 
 RATE = 48_000
 
@@ -61,3 +63,14 @@ def floats(codes_ct: np.ndarray, bits: int) -> np.ndarray:
 def codes(channels: int, frames: int, bits: int = 16, seed: int = 0) -> np.ndarray:
     half = 1 << (bits - 1)
     return np.random.default_rng(seed).integers(-half, half, (channels, frames))
+
+
+def encoded(x_ct: np.ndarray, format: str, subtype: str | None = None) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, x_ct.T, RATE, subtype, format=format)
+    return file.getvalue()
+
+
+def sound(channels: int, frames: int, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return random.uniform(-0.5, 0.5, (channels, frames)).astype(np.float32)

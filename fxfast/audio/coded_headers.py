@@ -1,6 +1,6 @@
-"""Headers of files that libsndfile decodes: FLAC, Ogg and MP3.
+"""Headers of files that libsndfile decodes: FLAC and MP3.
 
-Sources: RFC 9639 (FLAC), RFC 3533 (Ogg), ISO/IEC 11172-3 (MPEG audio), id3.org "ID3v2.4.0 Main
+Sources: RFC 9639 (FLAC), ISO/IEC 11172-3 (MPEG audio), id3.org "ID3v2.4.0 Main
 Structure"; the Xing/Info frame is described in the sources of LAME.
 """
 
@@ -19,7 +19,6 @@ from fxfast.audio.headers import (
 )
 from fxfast.errors import TruncatedError
 
-_OGG_PAGE_BYTES = 65307
 _STREAMINFO_BYTES = 34
 # A frame of constant subframes: 6 bytes of header, 2 of subframe, 2 of checksum.
 _SMALLEST_FLAC_FRAME_BYTES = 10
@@ -91,19 +90,6 @@ def _most_flac_frames(sound_bytes: int, block_frames: int) -> int:
     if sound_bytes <= 0:
         return 0
     return (sound_bytes // _SMALLEST_FLAC_FRAME_BYTES + 1) * (block_frames or 65535)
-
-
-def read_ogg(window: ByteWindow) -> Header:
-    """Any Ogg stream: the last page must be whole and end the stream (RFC 3533)."""
-    tail = window.at(max(0, window.size - 2 * _OGG_PAGE_BYTES), 2 * _OGG_PAGE_BYTES)
-    page = tail[tail.rfind(b"OggS") :]
-    ends_stream = len(page) >= 27 and page[5] & 4
-    problem = None
-    if not ends_stream or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
-        problem = TruncatedError(
-            f"{window.name}: truncated: expected a last page that ends the Ogg stream"
-        )
-    return Header("OGG", problem=problem)
 
 
 def _mp3_frame_bytes(head: bytes) -> int:

@@ -13,7 +13,7 @@ import os
 import numpy as np
 import soundfile
 
-from fxfast.audio.headers import Header
+from fxfast.audio.headers import Header, Patch
 from fxfast.audio.paths import reason
 from fxfast.audio.sample_codings import packed_upper
 from fxfast.errors import (
@@ -33,8 +33,9 @@ _SALVAGED_FRAMES = 512
 class DescriptorStream:
     """The file object that libsndfile reads: errors are kept, not raised into its C code."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, patches: tuple[Patch, ...] = ()) -> None:
         self._fd, self._size, self._position = fd, size, 0
+        self._patches = patches
         self.error: OSError | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -57,7 +58,15 @@ class DescriptorStream:
             if count == 0:
                 break
             got, self._position = got + count, self._position + count
+        if self._patches:
+            self._patch(view[:got], self._position - got)
         return got
+
+    def _patch(self, view: memoryview, offset: int) -> None:
+        for patch in self._patches:
+            for at, byte in enumerate(patch.content, patch.offset - offset):
+                if 0 <= at < len(view):
+                    view[at] = byte
 
     def read(self, count: int = -1) -> bytes:
         data = bytearray(max(0, self._size - self._position) if count < 0 else count)
@@ -83,7 +92,7 @@ class CodedSource:
         self.name = name
         self._salvages = salvages
         self._late_error: DecodeError | None = None
-        self._stream = DescriptorStream(fd, size)
+        self._stream = DescriptorStream(fd, size, header.patches)
         try:
             self._file = _Sequential(self._stream, "r")
         except (soundfile.SoundFileError, OSError, TypeError) as error:

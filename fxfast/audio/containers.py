@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fxfast.audio import coded_headers, frame_headers, wave_header
+from fxfast.audio import coded_headers, frame_headers, ogg_pages, wave_header
 from fxfast.audio.headers import ByteWindow, Header
 from fxfast.errors import FormatError
 
@@ -25,7 +25,7 @@ def read_header(fd: int, name: str, size: int) -> Header:
     if magic[:4] == b"caff":
         return frame_headers.read_caf(window)
     if magic[:4] == b"OggS":
-        return coded_headers.read_ogg(window)
+        return ogg_pages.read_ogg(window)
     start = coded_headers.after_id3(window)
     magic = window.at(start, 4)
     if magic == b"fLaC":

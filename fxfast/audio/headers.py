@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fxfast.audio.paths import reason
 from fxfast.errors import (
@@ -49,6 +50,13 @@ class Chunk:
     size_bytes: int
 
 
+class Patch(NamedTuple):
+    """Bytes that a decoder sees in place of those of the file."""
+
+    offset: int
+    content: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """A header, and what of its promise is there.
@@ -72,6 +80,7 @@ class Header:
     flags: tuple[str, ...] = ()
     chunks: tuple[Chunk, ...] = ()
     problem: AudioFileError | None = None
+    patches: tuple[Patch, ...] = ()
 
 
 class ByteWindow:

@@ -72,7 +72,8 @@ class AudioInfo:
     that shows only then (a salvaged FLAC or Ogg file);
     ``promised`` what the header states and ``present`` what the file has room for (None where
     unknown). ``flags``: "streamed" (no length stated, read until the end), "size_wrap" and
-    "truncated" (lenient only), "length_not_stated" (MP3), "suffix_mismatch".
+    "truncated" (lenient only), "length_not_stated" (MP3), "pages_after_end" (Ogg whose end is said
+    more than once; all is read), "suffix_mismatch".
     """
 
     path: Path
