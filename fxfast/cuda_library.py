@@ -148,13 +148,31 @@ class CudaLibrary:
         """Queues a batch; ``run`` is the address of a SampleRun."""
         self._call("fxfast_cuda_sample", ctypes.c_void_p(run), teams, ctypes.c_void_p(stream))
 
+    def lane_state_bytes(self) -> int:
+        return int(self._library.fxfast_cuda_lane_state_bytes())
+
+    def sample_lanes(self, run: int, teams: int, stream: int) -> None:
+        """Queues a batch of lanes; ``run`` is the address of a LaneRun."""
+        self._call("fxfast_cuda_sample_lanes", ctypes.c_void_p(run), teams, ctypes.c_void_p(stream))
+
     def go_to_batch(
         self, plan: int, state: int, place: tuple[int, int] | None, stream: int
     ) -> None:
         """Queues the step to an epoch and a number, or to the batch after the present."""
+        self._go_to("fxfast_cuda_go_to_batch", plan, state, place, stream)
+
+    def go_to_lanes(
+        self, plan: int, state: int, place: tuple[int, int] | None, stream: int
+    ) -> None:
+        """As :meth:`go_to_batch`, of lanes."""
+        self._go_to("fxfast_cuda_go_to_lanes", plan, state, place, stream)
+
+    def _go_to(
+        self, name: str, plan: int, state: int, place: tuple[int, int] | None, stream: int
+    ) -> None:
         epoch, number = place or (0, 0)
         self._call(
-            "fxfast_cuda_go_to_batch",
+            name,
             ctypes.c_void_p(plan),
             ctypes.c_void_p(state),
             int(place is None),

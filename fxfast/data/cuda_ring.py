@@ -7,6 +7,7 @@ to epoch. The windows are those of the native ring, number by number.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -93,11 +94,93 @@ class Device:
             self.library.use(before)
 
 
-class CudaRing:
+class DeviceRing:
+    """Batches on a device in the order of a kernel; its place, and tensors that take turns.
+
+    ``slots`` are the tensors of each batch, the last one for ``draw``."""
+
+    batches: int  # of the present epoch
+
+    def __init__(self, device: Device, slots: list[dict[str, torch.Tensor]], state: int) -> None:
+        self._device, self._slots = device, slots
+        self._state = device.bytes(state)
+        self._next_slot, self._drawn = 0, False
+
+    @abstractmethod
+    def _queue_batch(self, slot: int, stream: int) -> None:
+        """Queues the gathering of the present batch."""
+
+    @abstractmethod
+    def _queue_step(self, place: tuple[int, int] | None, stream: int) -> None:
+        """Queues the step to an epoch and a number, or to the batch after the present."""
+
+    def _enter(self, epoch: int) -> None:
+        """The epoch has changed."""
+
+    @property
+    def _has_full_batches(self) -> bool:
+        return self.batches > 0
+
+    def take(self) -> int:
+        """Queues the next batch; its slot, or -1 at the end of the epoch. Nothing waits."""
+        self._find_place()
+        if self._position >= self.batches:
+            return -1
+        slot = self._next_slot
+        self._next_slot = (slot + 1) % (len(self._slots) - 1)
+        self._queue(slot)
+        self._position += 1
+        return slot
+
+    def draw(self) -> int:
+        """Queues the next batch into the last slot, whichever it is: no number comes from the
+        host, so that a CUDA graph may hold it. After the last batch comes the next epoch."""
+        if not self._has_full_batches:
+            raise InputError("draw: expected batches that are all full, got none or last='short'")
+        self._drawn = True
+        slot = len(self._slots) - 1
+        self._queue(slot)
+        return slot
+
+    def _queue(self, slot: int) -> None:
+        with self._device.current():
+            stream = self._device.stream
+            self._queue_batch(slot, stream)
+            self._queue_step(None, stream)
+
+    def seek(self, epoch: int, position: int, step: int = 1) -> None:
+        if step != 1:
+            raise InputError("device: expected cpu in workers of a DataLoader, got a CUDA device")
+        self._epoch, self._position, self._drawn = epoch, position, False
+        self._enter(epoch)
+        with self._device.current():
+            self._queue_step((epoch, position), self._device.stream)
+
+    def _find_place(self) -> None:
+        """Where drawing has come to, which only the device knows: waits for it."""
+        if self._drawn:
+            epoch, number = self._state[:16].cpu().numpy().view(np.uint64)
+            self._epoch, self._position, self._drawn = int(epoch), int(number), False
+            self._enter(self._epoch)
+
+    def rest(self) -> None:
+        """There are no threads to rest."""
+
+    @property
+    def epoch(self) -> int:
+        self._find_place()
+        return self._epoch
+
+    @property
+    def position(self) -> int:
+        self._find_place()
+        return self._position
+
+
+class CudaRing(DeviceRing):
     """The batches of windows, as ``BatchRing`` has them, on a device.
 
-    ``slots`` are the tensors of each batch, which take turns; ``windows`` and ``batches`` are
-    those of an epoch."""
+    ``windows`` and ``batches`` are those of an epoch."""
 
     def __init__(
         self,
@@ -108,21 +191,17 @@ class CudaRing:
         windows: int,
         batches: int,
     ) -> None:
-        self._device, self._settings, self._slots = device, settings, slots
+        super().__init__(device, slots, device.library.sample_state_bytes())
+        self._settings = settings
         self._windows, self.batches = windows, batches
-        self._audio, spans = _resident(device, data, settings)
+        self._audio, spans = _resident_windows(device, data, settings)
         self._knobs = device.put(data.knobs.astype(np.float32))
         self._spans = device.put(spans)
         plan = self._plan_of(data, len(spans))
         self._plan = device.put(plan)
-        self._state = device.bytes(device.library.sample_state_bytes())
         self._runs = [self._run_of(tensors) for tensors in slots]
-        length = settings["length"]
-        is_short = length <= _SHORT
         self._rows = settings["batch_size"] // settings["world_size"]
-        groups = -(-self._rows // (_SHORT_ROWS if is_short else _LONG_ROWS))
-        self._teams = groups * (1 if is_short else -(-length // _LONG_SAMPLES))
-        self._next_slot, self._drawn = 0, False
+        self._teams = teams_of(self._rows, settings["length"])
         self.seek(0, 0)
 
     def _plan_of(self, data: Data, span_count: int) -> np.ndarray:
@@ -142,39 +221,19 @@ class CudaRing:
         run["plan"], run["state"] = self._plan.data_ptr(), self._state.data_ptr()
         for name, tensor in tensors.items():
             run["ids" if name == "info" else name] = tensor.data_ptr()
-        is_short = self._settings["length"] <= _SHORT
-        run["team_rows"] = _SHORT_ROWS if is_short else _LONG_ROWS
-        run["team_samples"] = self._settings["length"] if is_short else _LONG_SAMPLES
+        run["team_rows"], run["team_samples"] = team_shape(self._settings["length"])
         return run
 
-    def take(self) -> int:
-        """Queues the next batch; its slot, or -1 at the end of the epoch. Nothing waits."""
-        self._find_place()
-        if self._position >= self.batches:
-            return -1
-        slot = self._next_slot
-        self._next_slot = (slot + 1) % (len(self._slots) - 1)
-        self._queue(slot)
-        self._position += 1
-        return slot
+    @property
+    def _has_full_batches(self) -> bool:
+        return self.batches > 0 and self._settings["last"] != "short"
 
-    def draw(self) -> int:
-        """Queues the next batch into the last slot, whichever it is: no number comes from the
-        host, so that a CUDA graph may hold it. After the last batch comes the next epoch."""
-        if self.batches == 0 or self._settings["last"] == "short":
-            raise InputError("draw: expected batches that are all full, got none or last='short'")
-        self._drawn = True
-        slot = len(self._slots) - 1
-        self._queue(slot)
-        return slot
+    def _queue_batch(self, slot: int, stream: int) -> None:
+        self._device.library.sample(self._runs[slot].ctypes.data, self._teams, stream)
 
-    def _queue(self, slot: int) -> None:
-        with self._device.current():
-            stream = self._device.stream
-            self._device.library.sample(self._runs[slot].ctypes.data, self._teams, stream)
-            self._device.library.go_to_batch(
-                self._plan.data_ptr(), self._state.data_ptr(), None, stream
-            )
+    def _queue_step(self, place: tuple[int, int] | None, stream: int) -> None:
+        pointers = self._plan.data_ptr(), self._state.data_ptr()
+        self._device.library.go_to_batch(*pointers, place, stream)
 
     def rows(self, slot: int) -> int:
         """Of the batch taken last."""
@@ -184,37 +243,6 @@ class CudaRing:
         first = (self._position - 1) * s["batch_size"] + s["rank"] * self._rows
         return int(max(0, min(self._rows, self._windows - first)))
 
-    def seek(self, epoch: int, position: int, step: int = 1) -> None:
-        if step != 1:
-            raise InputError("device: expected cpu in workers of a DataLoader, got a CUDA device")
-        self._epoch, self._position, self._drawn = epoch, position, False
-        with self._device.current():
-            self._device.library.go_to_batch(
-                self._plan.data_ptr(),
-                self._state.data_ptr(),
-                (epoch, position),
-                self._device.stream,
-            )
-
-    def _find_place(self) -> None:
-        """Where drawing has come to, which only the device knows: waits for it."""
-        if self._drawn:
-            epoch, number = self._state[:16].cpu().numpy().view(np.uint64)
-            self._epoch, self._position, self._drawn = int(epoch), int(number), False
-
-    def rest(self) -> None:
-        """There are no threads to rest."""
-
-    @property
-    def epoch(self) -> int:
-        self._find_place()
-        return self._epoch
-
-    @property
-    def position(self) -> int:
-        self._find_place()
-        return self._position
-
     @property
     def memory_bytes(self) -> int:
         """On the device, beside the audio."""
@@ -222,22 +250,43 @@ class CudaRing:
         return sum(tensor.numel() for tensor in tensors)
 
 
-def _resident(
-    device: Device, data: Data, settings: dict[str, Any]
-) -> tuple[list[torch.Tensor], np.ndarray]:
-    """The audio of all files with a span, and the spans that have a window."""
+def team_shape(length: int) -> tuple[int, int]:
+    """Rows that a team makes, and samples of each."""
+    return (_SHORT_ROWS, length) if length <= _SHORT else (_LONG_ROWS, _LONG_SAMPLES)
+
+
+def teams_of(rows: int, length: int) -> int:
+    """Teams that make so many rows."""
+    team_rows, samples = team_shape(length)
+    return -(-rows // team_rows) * -(-length // samples)
+
+
+def resident(device: Device, data: Data) -> tuple[list[torch.Tensor], np.ndarray]:
+    """The audio of all files with a span, and the addresses there of dry and wet of each span."""
     sides: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for file in sorted({int(file) for file in data.spans[:, 0]}):
         dry, wet = data.audio.samples_of(file)
         there = device.put(dry)
         same = wet.ctypes.data == dry.ctypes.data
         sides[file] = there, there if same else device.put(wet)
-    rows, first_id = [], 0
     size = 2 if data.is_int16 else 4
-    for file, start, length in data.spans.tolist():
+    places = [
+        [side.data_ptr() + start * size for side in sides[file]]
+        for file, start, _ in data.spans.tolist()
+    ]
+    tensors = [side for pair in sides.values() for side in pair]
+    return tensors, np.array(places, np.uint64).reshape(-1, 2)
+
+
+def _resident_windows(
+    device: Device, data: Data, settings: dict[str, Any]
+) -> tuple[list[torch.Tensor], np.ndarray]:
+    """The audio, and the spans that have a window."""
+    tensors, places = resident(device, data)
+    rows, first_id = [], 0
+    for (file, _, length), place in zip(data.spans.tolist(), places.tolist(), strict=True):
         if length < settings["length"]:
             continue
-        dry_at, wet_at = (side.data_ptr() + start * size for side in sides[file])
-        rows.append((first_id, dry_at, wet_at, file))
+        rows.append((first_id, *place, file))
         first_id += (length - settings["length"]) // settings["stride"] + 1
-    return [side for pair in sides.values() for side in pair], np.array(rows, _SPAN)
+    return tensors, np.array(rows, _SPAN)

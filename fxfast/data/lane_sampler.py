@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fxfast.data.cuda_lanes import CudaLanes
+from fxfast.data.cuda_ring import Device, DeviceRing
 from fxfast.data.dataset import Data, as_float
 from fxfast.data.sampler import RingSampler, checked_integer
 from fxfast.errors import InputError
@@ -62,7 +64,7 @@ class Lanes(RingSampler[LaneBatch]):
     reset where a span ends. Every sample comes exactly once per epoch. Rank r has the r-th part
     of the lanes.
 
-    Yields ``LaneBatch``es. Threads, prefetch and memory as in ``Windows``.
+    Yields ``LaneBatch``es. Threads, prefetch, memory, ``device`` and ``draw`` as in ``Windows``.
     """
 
     _mode = 1
@@ -108,6 +110,9 @@ class Lanes(RingSampler[LaneBatch]):
 
     def _make_source(self, native: Any, audio: tuple[Any, ...]) -> Any:
         return native.LaneBatches(*audio)
+
+    def _make_device_ring(self, device: Device) -> DeviceRing:
+        return CudaLanes(device, self.data, self.settings, self._tensors)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         rows = self.settings["lanes"] // self.settings["world_size"]
@@ -172,7 +177,8 @@ class Lanes(RingSampler[LaneBatch]):
             if stop > start:
                 replay.x[row, 0, most - (stop - start) :] = self._dry(span, start, stop)
             replay.length[row], replay.exact[row] = stop - start, exact
-        return replay
+        where = self._batches[0].x.device
+        return Replay(*(tensor.to(where) for tensor in replay))
 
     def _heard(self, order: Any, lane: int, most: int) -> tuple[int, int, int, bool]:
         """Span, first sample, last sample and one more, of at most so many that a lane heard since

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from fxfast.data.cuda_ring import CudaRing, Device
+from fxfast.data.cuda_ring import Device, DeviceRing
 from fxfast.data.dataset import Data
 from fxfast.data.state import SamplerState, next_batch
 from fxfast.errors import InputError
@@ -89,14 +89,26 @@ class RingSampler(IterableDataset[Batch]):
         """The native source of batches."""
 
     def _device_of(self, device: str) -> Device:
-        raise InputError(f"device: expected cpu for {type(self).__name__}, got {device!r}")
+        return Device(device)
 
     def _make_ring(self, slots: np.ndarray, owner: Any) -> Any:
         if self._device is None:
             threads = self._options["threads"]
             return engine().BatchRing(self._source, slots, threads, self._ahead, owner)
-        windows, batches = int(self._source.windows), int(self._source.batches)
-        return CudaRing(self._device, self.data, self.settings, self._tensors, windows, batches)
+        return self._make_device_ring(self._device)
+
+    def _make_device_ring(self, device: Device) -> DeviceRing:
+        raise NotImplementedError
+
+    def draw(self) -> Batch:
+        """On a CUDA device: queues the next batch into tensors that are the same every time, and
+        goes on to the next epoch after the last. The host decides nothing, so that a CUDA graph
+        that holds it draws another batch at every replay. Raises ``InputError`` on the CPU, for
+        data without a batch, and with ``last`` "short"."""
+        if self._device is None:
+            raise InputError("draw: expected a sampler on a CUDA device, got one on the CPU")
+        self._slot = self._ring.draw()
+        return self._batches[self._slot]
 
     @abstractmethod
     def _shapes(self) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from fxfast.data.cuda_ring import Device
+from fxfast.data.cuda_ring import CudaRing, Device, DeviceRing
 from fxfast.data.dataset import Data, as_float
 from fxfast.data.sampler import RingSampler, checked_integer
 from fxfast.data.windows import windows_of_block
@@ -100,18 +100,12 @@ class Windows(_WindowOrdered):
             device=device,
         )
 
-    def _device_of(self, device: str) -> Device:
-        return Device(device)
-
-    def draw(self) -> tuple[torch.Tensor, ...]:
-        """On a CUDA device: queues the next batch into tensors that are the same every time, and
-        goes on to the next epoch after the last. The host decides nothing, so that a CUDA graph
-        that holds it draws another batch at every replay. Raises ``InputError`` on the CPU, for
-        data without a batch, and with ``last`` "short"."""
-        if self._device is None:
-            raise InputError("draw: expected a sampler on a CUDA device, got one on the CPU")
-        self._slot = self._ring.draw()
-        return self._batches[self._slot]
+    def _make_device_ring(self, device: Device) -> DeviceRing:
+        source = self._source
+        return CudaRing(
+            *(device, self.data, self.settings, self._tensors),
+            *(int(source.windows), int(source.batches)),
+        )
 
     def _make_source(self, native: Any, audio: tuple[Any, ...]) -> Any:
         return native.WindowBatches(*audio)
@@ -243,6 +237,9 @@ class Blocks(_WindowOrdered):
             "last": "short",
         }
         return cls(data, settings, threads=threads, prefetch=None, pin_memory=None, isa="")
+
+    def _device_of(self, device: str) -> Device:
+        raise InputError(f"device: expected cpu for Blocks, got {device!r}")
 
     def _make_source(self, native: Any, audio: tuple[Any, ...]) -> Any:
         return native.BlockBatches(*audio)

@@ -56,6 +56,12 @@ FXFAST_CUDA_API int fxfast_cuda_go_to_batch(const void* plan, void* state, int n
                                             unsigned long long epoch, unsigned long long number,
                                             void* stream);
 FXFAST_CUDA_API int fxfast_cuda_sample_state_bytes();
+// The same of lanes (lanes_program.h); `run` is a LaneRun.
+FXFAST_CUDA_API int fxfast_cuda_sample_lanes(const void* run, int teams, void* stream);
+FXFAST_CUDA_API int fxfast_cuda_go_to_lanes(const void* plan, void* state, int next,
+                                            unsigned long long epoch, unsigned long long number,
+                                            void* stream);
+FXFAST_CUDA_API int fxfast_cuda_lane_state_bytes();
 // Multiply-adds alone, to measure the peak; how many operations they are (two each). `out` is
 // memory of the device.
 FXFAST_CUDA_API int fxfast_cuda_burst(int teams, float* out, double* operations, void* stream);

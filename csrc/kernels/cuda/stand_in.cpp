@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/cuda/cuda_interface.h"
+#include "kernels/cuda/lanes.cuh"
 #include "kernels/cuda/play.cuh"
 #include "kernels/cuda/sample.cuh"
 
@@ -106,6 +107,8 @@ void play_body(const void* run) {
 }
 
 void sample_body(const void* run) { sample_rows(*static_cast<const SampleRun*>(run)); }
+void lanes_body(const void* run) { sample_lanes(*static_cast<const LaneRun*>(run)); }
+void go_to_lanes_body(const void* step) { go_to_lanes(*static_cast<const LaneStep*>(step)); }
 
 TeamOfFibers::Body body_of(int threads, int register_rows) {
   if (register_rows < 0) return play_body<kNoCells>;
@@ -218,6 +221,23 @@ FXFAST_CUDA_API int fxfast_cuda_go_to_batch(const void* plan, void* state, int n
 }
 
 FXFAST_CUDA_API int fxfast_cuda_sample_state_bytes() { return sizeof(SampleState); }
+
+FXFAST_CUDA_API int fxfast_cuda_sample_lanes(const void* run, int teams, void*) {
+  TeamOfFibers fibers(lanes_body, run, kSampleThreads, kMostSampleRows * sizeof(LaneRow));
+  for (int team = 0; team < teams; ++team) fibers.play(team, teams);
+  return 0;
+}
+
+FXFAST_CUDA_API int fxfast_cuda_go_to_lanes(const void* plan, void* state, int next,
+                                            unsigned long long epoch, unsigned long long number,
+                                            void*) {
+  const LaneStep step{static_cast<const LanePlan*>(plan), static_cast<LaneState*>(state), next,
+                      epoch, number};
+  TeamOfFibers(go_to_lanes_body, &step, kSampleThreads, 0).play(0, 1);
+  return 0;
+}
+
+FXFAST_CUDA_API int fxfast_cuda_lane_state_bytes() { return sizeof(LaneState); }
 
 FXFAST_CUDA_API int fxfast_cuda_burst(int teams, float*, double* operations, void*) {
   *operations = teams;
