@@ -352,7 +352,8 @@ def _first_state(plan: np.ndarray, header: np.void) -> np.ndarray:
     """The state of a stream that has heard nothing: its cells are those of the plan."""
     count = int(header["op_count"])
     ops = plan[_HEADER.itemsize :][: count * _OP_INTS * 4].view(np.int32).reshape(count, _OP_INTS)
-    floats = plan[_HEADER.itemsize + count * _OP_INTS * 4 :].view(np.float32)
+    floats_at = -(-(_HEADER.itemsize + count * _OP_INTS * 4) // 16) * 16
+    floats = plan[floats_at:].view(np.float32)
     state = np.zeros(int(header["state_floats"]), np.float32)
     for op in ops[ops[:, _OP_KIND] == _RECURRENT]:
         values = 2 * op[_OP_OUT]

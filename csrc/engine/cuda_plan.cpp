@@ -314,13 +314,12 @@ class Packer {
     header_.state_floats = static_cast<std::uint32_t>((state_floats_ + 3) / 4 * 4);
     header_.floats = floats_.size();
     if (header_.is_recurrent != 0) header_.reach = histories();
-    const std::size_t ops_bytes = ops_.size() * sizeof(CudaOp);
-    header_.plan_bytes = sizeof(header_) + ops_bytes + floats_.size() * sizeof(float);
+    const std::size_t floats_at = cuda::floats_at(header_.op_count);
+    header_.plan_bytes = floats_at + floats_.size() * sizeof(float);
     AlignedBuffer out(header_.plan_bytes);
     std::memcpy(out.data(), &header_, sizeof(header_));
-    std::memcpy(out.data() + sizeof(header_), ops_.data(), ops_bytes);
-    std::memcpy(out.data() + sizeof(header_) + ops_bytes, floats_.data(),
-                floats_.size() * sizeof(float));
+    std::memcpy(out.data() + sizeof(header_), ops_.data(), ops_.size() * sizeof(CudaOp));
+    std::memcpy(out.data() + floats_at, floats_.data(), floats_.size() * sizeof(float));
     return out;
   }
 

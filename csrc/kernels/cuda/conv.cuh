@@ -18,7 +18,7 @@ FXFAST_DEVICE void load_weights(const float* from, float (&w)[kOuts]) {
   if constexpr (kOuts % 4 == 0) {
 #pragma unroll
     for (int o = 0; o < kOuts; o += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(from + o);
+      const float4 four = load4(from + o);
       w[o] = four.x, w[o + 1] = four.y, w[o + 2] = four.z, w[o + 3] = four.w;
     }
   } else {

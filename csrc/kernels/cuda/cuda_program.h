@@ -7,7 +7,8 @@
 // [channel][time]; a slot of a line that convolutions of several taps read has its history, fetched
 // from the ring, in front of time 0 of each row.
 //
-// Layout: CudaHeader | CudaOp[op_count] | floats: weights, biases, params.
+// Layout: CudaHeader | CudaOp[op_count] | floats, from a multiple of 16 bytes on: weights, biases,
+// params.
 #pragma once
 
 #include <cstddef>
@@ -73,6 +74,10 @@ struct CudaHeader {
   std::uint64_t multiply_adds;  // a sample
   std::uint64_t floats;         // weights, biases and params
 };
+
+constexpr std::size_t floats_at(std::uint32_t op_count) {
+  return (sizeof(CudaHeader) + op_count * sizeof(CudaOp) + 15) / 16 * 16;
+}
 
 // The state of a stream: its samples so far (as an integer, in the first two floats), then cells
 // and rings.

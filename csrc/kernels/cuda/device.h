@@ -24,6 +24,7 @@ FXFAST_DEVICE float reciprocal(float x) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+FXFAST_DEVICE float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
 FXFAST_DEVICE float* shared_memory() {
   extern __shared__ float4 fxfast_shared[];
   return reinterpret_cast<float*>(fxfast_shared);
@@ -49,6 +50,7 @@ struct StandInThread {
   int thread, threads, team, teams;
   float* shared;
   void (*wait)();
+  bool is_misaligned;  // whether an address was, of a read of several floats
 };
 extern thread_local StandInThread stand_in;
 
@@ -65,6 +67,12 @@ inline float as_float(std::int32_t bits) {
 }
 inline float nearest(float x) { return std::nearbyint(x); }
 inline float reciprocal(float x) { return 1.0f / x; }
+inline float4 load4(const float* from) {
+  if (reinterpret_cast<std::uintptr_t>(from) % sizeof(float4) != 0) stand_in.is_misaligned = true;
+  float4 value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
 inline float* shared_memory() { return stand_in.shared; }
 inline float fminf(float a, float b) { return b < a ? b : a; }
 inline float fmaxf(float a, float b) { return b > a ? b : a; }

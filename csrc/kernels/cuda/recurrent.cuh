@@ -48,7 +48,7 @@ struct UnitWeights {
 #pragma unroll
     for (int k = 0; k < kRows; ++k) {
       w[k] = float4{0.0f, 0.0f, 0.0f, 0.0f};
-      if (k < rows) w[k] = reinterpret_cast<const float4*>(from)[k * units + unit];
+      if (k < rows) w[k] = load4(from + 4 * (k * units + unit));
     }
   }
   // `v` has kRows values, those from `rows` on zero.
@@ -56,7 +56,7 @@ struct UnitWeights {
     Gates sum = {};
 #pragma unroll
     for (int k = 0; k < kRows; k += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(v + k);
+      const float4 four = load4(v + k);
       add_products(sum, w[k], four.x);
       add_products(sum, w[k + 1], four.y);
       add_products(sum, w[k + 2], four.z);
@@ -68,11 +68,11 @@ struct UnitWeights {
 
 template <>
 struct UnitWeights<0> {
-  const float4* w;
+  const float* w;
   int units;
 
   FXFAST_DEVICE UnitWeights(const float* from, int unit_count, int unit, int)
-      : w(reinterpret_cast<const float4*>(from) + unit), units(unit_count) {}
+      : w(from + 4 * unit), units(unit_count) {}
   FXFAST_DEVICE Gates products(const float* v, int rows) const {
     constexpr int kRunRows = 64;
     Gates total = {};
@@ -80,7 +80,7 @@ struct UnitWeights<0> {
       const int end = first + kRunRows < rows ? first + kRunRows : rows;
       Gates sum = {};
 #pragma unroll 4
-      for (int k = first; k < end; ++k) add_products(sum, w[k * units], v[k]);
+      for (int k = first; k < end; ++k) add_products(sum, load4(w + 4 * k * units), v[k]);
       add_gates(total, sum);
     }
     return total;

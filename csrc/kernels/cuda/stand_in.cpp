@@ -48,7 +48,8 @@ class TeamOfFibers {
     for (float& value : shared_) value = 1e30f;
     auto* aligned =
         reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(shared_.data()) + 15) / 16 * 16);
-    stand_in = {0, static_cast<int>(fibers_.size()), team, teams, aligned, &TeamOfFibers::wait};
+    stand_in = {0, static_cast<int>(fibers_.size()), team, teams, aligned, &TeamOfFibers::wait,
+                false};
     for (std::size_t i = 0; i < fibers_.size(); ++i) start(i);
     for (bool any = true; any;) {
       any = false;
@@ -125,7 +126,7 @@ using namespace fxfast::cuda;
 
 namespace {
 
-constexpr int kInvalid = 1, kOutOfMemory = 2;
+constexpr int kInvalid = 1, kOutOfMemory = 2, kMisaligned = 3;
 // What may be allocated, so that tests can run out of it.
 std::atomic<long long> memory_left = 1ll << 40;
 
@@ -153,6 +154,7 @@ int release(void* memory) {
 
 FXFAST_CUDA_API const char* fxfast_cuda_error(int status) {
   if (status == kOutOfMemory) return "out of memory";
+  if (status == kMisaligned) return "misaligned address";
   return status == kInvalid ? "invalid argument" : "no error";
 }
 
@@ -202,7 +204,10 @@ FXFAST_CUDA_API int fxfast_cuda_play(const FxfastCudaRun* run, int teams, int th
                            run->team_states,
                            run->job_count};
   TeamOfFibers fibers(body_of(threads, register_rows), &device_run, threads, shared_bytes);
-  for (int team = 0; team < teams; ++team) fibers.play(team, teams);
+  for (int team = 0; team < teams; ++team) {
+    fibers.play(team, teams);
+    if (stand_in.is_misaligned) return kMisaligned;
+  }
   return 0;
 }
 

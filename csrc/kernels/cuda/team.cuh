@@ -13,8 +13,7 @@ FXFAST_DEVICE const CudaOp* ops_of(const CudaRun& run) {
   return reinterpret_cast<const CudaOp*>(run.plan + sizeof(CudaHeader));
 }
 FXFAST_DEVICE const float* floats_of(const CudaRun& run) {
-  return reinterpret_cast<const float*>(run.plan + sizeof(CudaHeader) +
-                                        header_of(run).op_count * sizeof(CudaOp));
+  return reinterpret_cast<const float*>(run.plan + floats_at(header_of(run).op_count));
 }
 
 struct Team {
