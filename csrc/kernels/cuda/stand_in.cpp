@@ -48,7 +48,7 @@ class TeamOfFibers {
     for (float& value : shared_) value = 1e30f;
     auto* aligned =
         reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(shared_.data()) + 15) / 16 * 16);
-    stand_in = {0, static_cast<int>(fibers_.size()), team, teams, aligned, &TeamOfFibers::wait,
+    stand_in = {0,    static_cast<int>(fibers_.size()), team, teams, aligned, &TeamOfFibers::wait,
                 false};
     for (std::size_t i = 0; i < fibers_.size(); ++i) start(i);
     for (bool any = true; any;) {
