@@ -30,7 +30,7 @@ from fxfast.cuda_engine import CudaEngine
 from fxfast.cuda_library import CudaLibrary, Memory
 from fxfast.data import Windows, from_arrays
 from fxfast.graph import ConvLayer, ConvStack, ModelGraph
-from fxfast.lowering import lower
+from fxfast.lowering import lower_for_device
 from fxfast.player import Player
 from fxfast.rendering import RunOptions, render_library
 from fxfast.report.measure import machine
@@ -187,7 +187,7 @@ def error_of(graph: ModelGraph, x: np.ndarray, y: np.ndarray) -> float:
 def ours(
     bench: Bench, library: CudaLibrary, graph: ModelGraph, rows: int, samples: int
 ) -> dict[str, Any]:
-    cuda = CudaEngine(lower(graph, merge=True), "cuda", library)
+    cuda = CudaEngine(lower_for_device(graph), "cuda", library)
     x = torch.from_numpy(audio(samples)).to(bench.device).repeat(rows, 1)
     y = torch.empty_like(x)
     seconds = bench.seconds(

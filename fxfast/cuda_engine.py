@@ -39,9 +39,10 @@ _HEADER = np.dtype(
         ("reach", "<u8"),
         ("multiply_adds", "<u8"),
         ("floats", "<u8"),
+        ("layer_count", "<u8"),
     ]
 )
-_OP_INTS, _OP_KIND, _OP_OUT, _OP_PARAMS, _OP_STATE = 25, 0, 5, 18, 19
+_OP_INTS, _OP_KIND, _OP_OUT, _OP_PARAMS, _OP_STATE = 30, 0, 5, 18, 19
 _RECURRENT = 6
 JOB = np.dtype(
     [(name, "<i8") for name in ("input", "output", "first", "samples", "warm_up", "state")]
@@ -352,8 +353,7 @@ def _first_state(plan: np.ndarray, header: np.void) -> np.ndarray:
     """The state of a stream that has heard nothing: its cells are those of the plan."""
     count = int(header["op_count"])
     ops = plan[_HEADER.itemsize :][: count * _OP_INTS * 4].view(np.int32).reshape(count, _OP_INTS)
-    floats_at = -(-(_HEADER.itemsize + count * _OP_INTS * 4) // 16) * 16
-    floats = plan[floats_at:].view(np.float32)
+    floats = plan[len(plan) - 4 * int(header["floats"]) :].view(np.float32)
     state = np.zeros(int(header["state_floats"]), np.float32)
     for op in ops[ops[:, _OP_KIND] == _RECURRENT]:
         values = 2 * op[_OP_OUT]

@@ -50,15 +50,23 @@ from fxfast.program import (
 )
 
 
-def lower(graph: ModelGraph, *, merge: bool = False) -> Program:
+def lower(graph: ModelGraph, *, merge: bool = False, whole_layers: bool = False) -> Program:
     """The program that computes ``graph``.
 
-    With ``merge``, what :mod:`fxfast.merging` saves is left out.
+    With ``merge``, what :mod:`fxfast.merging` saves is left out; with ``whole_layers`` too, only
+    what leaves the layers of a WaveNet as they are.
     """
     builder = _Builder([1 + len(graph.knobs)])
     output = _lower_node(builder, graph.root, 0)
-    ops = needed(merged(builder.lines, builder.ops, output) if merge else builder.ops, output)
-    return with_scratch(builder.lines, ops, output)
+    ops = builder.ops
+    if merge:
+        ops = merged(builder.lines, ops, output, whole_layers=whole_layers)
+    return with_scratch(builder.lines, needed(ops, output), output)
+
+
+def lower_for_device(graph: ModelGraph) -> Program:
+    """The program for a CUDA device, whose kernels play layers of a WaveNet as a whole."""
+    return lower(graph, merge=True, whole_layers=True)
 
 
 @dataclass

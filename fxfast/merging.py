@@ -15,9 +15,13 @@ import numpy as np
 from fxfast.program import AddOp, ConvOp, Op, reads
 
 
-def merged(lines: list[int], ops: list[Op], output: int) -> list[Op]:
+def merged(
+    lines: list[int], ops: list[Op], output: int, *, whole_layers: bool = False
+) -> list[Op]:
     """The same output by less work; new lines are appended to ``lines``, each written once."""
     ops = _read_before_widening(ops)
+    if whole_layers:
+        return ops
     ops = _split_before_narrowing(lines, ops, output)
     return _narrow_before_adding(lines, ops, output)
 

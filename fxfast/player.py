@@ -11,7 +11,7 @@ import numpy as np
 from fxfast.cuda_engine import CudaEngine
 from fxfast.errors import InputError
 from fxfast.graph import ModelGraph
-from fxfast.lowering import lower
+from fxfast.lowering import lower, lower_for_device
 from fxfast.native import engine
 from fxfast.native_ops import native_ops
 
@@ -69,7 +69,7 @@ class Player:
             mode == "offline",
         )
 
-        self._cuda = None if device == "cpu" else CudaEngine(program, device)
+        self._cuda = None if device == "cpu" else CudaEngine(lower_for_device(graph), device)
 
     @property
     def device(self) -> str:

@@ -25,7 +25,7 @@ from fxfast.cuda_library import LIBRARY_VARIABLE, CudaMemoryError
 from fxfast.cuda_packed import Packed
 from fxfast.errors import BuildError, InputError, ModelError
 from fxfast.graph import Linear, ModelGraph
-from fxfast.lowering import lower
+from fxfast.lowering import lower_for_device
 from fxfast.player import Player
 from fxfast.rendering import Processing, RunOptions, render_library
 from fxfast.rendering.device import DeskPlayer, DevicePlayer, place
@@ -96,7 +96,7 @@ def test_any_packing_gives_the_same_bits(name: str, device: str) -> None:
     graph = family(name)
     x_ct = noise(5, 1300)
     whole = Player(graph, device="cuda").render(x_ct)
-    packed = Packed(CudaEngine(lower(graph, merge=True), "cuda"))
+    packed = Packed(CudaEngine(lower_for_device(graph), "cuda"))
     streams = [packed.stream(2), packed.stream(1), packed.stream(2)]
     rows = [slice(0, 2), slice(2, 3), slice(3, 5)]
     got: list[list[np.ndarray]] = [[], [], []]
@@ -121,7 +121,7 @@ def test_out_of_memory_splits_a_launch(name: str, stand_in: Path) -> None:
     graph = family(name)
     x_ct = noise(3, 30_000)
     whole = Player(graph, device="cuda").render(x_ct)
-    packed = Packed(CudaEngine(lower(graph, merge=True), "cuda"))
+    packed = Packed(CudaEngine(lower_for_device(graph), "cuda"))
     streams = [packed.stream(2), packed.stream(1)]
     set_memory(stand_in, 300_000)
     played = packed.play([(streams[0], x_ct[:2]), (streams[1], x_ct[2:])])
@@ -131,7 +131,7 @@ def test_out_of_memory_splits_a_launch(name: str, stand_in: Path) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_no_memory_at_all_is_an_error(name: str, stand_in: Path) -> None:
-    packed = Packed(CudaEngine(lower(family(name), merge=True), "cuda"))
+    packed = Packed(CudaEngine(lower_for_device(family(name)), "cuda"))
     stream = packed.stream()
     set_memory(stand_in, 1)
     with pytest.raises(CudaMemoryError, match="out of memory"):

@@ -20,11 +20,15 @@ using cuda::CudaHeader;
 using cuda::CudaOp;
 using cuda::CudaOpKind;
 
-// Block lengths, and whether weights are in shared memory, best first.
+// Block lengths, and whether weights are in shared memory, best first. With stacks: what a thread
+// has of times, which is the block length by the threads.
 struct Choice {
   int block;
   bool shared;
+  int stack_times = 0;
 };
+constexpr Choice kStackChoices[] = {{8 * cuda::kConvThreads, false, 8},
+                                    {4 * cuda::kConvThreads, false, 4}};
 constexpr Choice kChoices[] = {{256, true}, {128, true}, {256, false}, {128, false},
                                {64, false}, {32, true},  {32, false}};
 constexpr int kRecurrentBlock = 64;
@@ -116,24 +120,42 @@ class Packer {
   // Block length, rings and whether weights go into shared memory: the first choice that fits.
   bool fit() {
     weight_floats_ = packed_floats();
-    for (const Choice& choice : kChoices) {
-      const int block =
-          header_.is_recurrent != 0 ? std::min(choice.block, kRecurrentBlock) : choice.block;
+    const std::vector<bool> fetched(program_.line_channels.size(), false);
+    for (const Choice& choice : kStackChoices) {
+      if (has_stacks(choice.stack_times) && try_fit(choice, fetched)) {
+        header_.register_rows = choice.stack_times == 4 ? cuda::kStacks4 : cuda::kStacks8;
+        return true;
+      }
+    }
+    for (Choice choice : kChoices) {
+      if (header_.is_recurrent != 0) choice.block = std::min(choice.block, kRecurrentBlock);
       std::vector<bool> from_ring(program_.line_channels.size(), false);
       for (int most = 0; most <= kMostFromRing; ++most) {
-        if (try_fit(block, choice.shared, from_ring)) return true;
+        if (try_fit(choice, from_ring)) return true;
         if (!move_largest_to_ring(from_ring)) break;
       }
     }
     // Narrow blocks with every history in its ring.
-    return try_fit(cuda::kWarp, false, std::vector<bool>(program_.line_channels.size(), true));
+    return try_fit({cuda::kWarp, false}, std::vector<bool>(program_.line_channels.size(), true));
   }
 
-  bool try_fit(int block, bool shared, const std::vector<bool>& from_ring) {
-    steps_ = cuda_steps(program_, from_ring);
+  // Whether there are stacks, of channels that a kernel with so many times has.
+  bool has_stacks(int times) const {
+    if (header_.is_recurrent != 0) return false;
+    const std::vector<LayerStack> stacks = layer_stacks(program_);
+    const int most = times == 8 ? 8 : kMostStackChannels;
+    return !stacks.empty() && std::all_of(stacks.begin(), stacks.end(), [&](const LayerStack& stack) {
+      return stack.channels <= most;
+    });
+  }
+
+  bool try_fit(const Choice& choice, const std::vector<bool>& from_ring) {
+    const int block = choice.block;
+    steps_ = cuda_steps(program_, from_ring, choice.stack_times);
+    stack_times_ = choice.stack_times;
     state_floats_ = cuda::kStatePrefix;
     for (const auto& both : cells_) state_floats_ += static_cast<std::int64_t>(both.size());
-    const std::int64_t slots = (place_spans(steps_, block, state_floats_) + 3) / 4 * 4;
+    const std::int64_t slots = (place_spans(program_, steps_, block, state_floats_) + 3) / 4 * 4;
     std::int64_t scratch = 0;
     for (const Op& op : program_.ops) {
       if (op.kind != OpKind::kRecurrent) continue;
@@ -141,7 +163,11 @@ class Packer {
       const int padded = std::max(register_rows(rows), (rows + 3) / 4 * 4);
       scratch = std::max(scratch, std::int64_t{2} * header_.team_streams * padded);
     }
-    const std::int64_t weights = shared ? weight_floats_ : 0;
+    // The weights of a layer and of the next one.
+    for (const LayerStack& stack : steps_.stacks) {
+      scratch = std::max(scratch, 2 * weight_place(stack));
+    }
+    const std::int64_t weights = choice.shared ? weight_floats_ : 0;
     const std::int64_t total = weights + scratch + slots * header_.team_streams;
     if (total * static_cast<std::int64_t>(sizeof(float)) > limits_.shared_bytes) return false;
     if (state_floats_ > INT32_MAX) return false;
@@ -151,6 +177,21 @@ class Packer {
     header_.slot_floats = static_cast<std::uint32_t>(slots);
     header_.shared_floats = static_cast<std::uint32_t>(total);
     return true;
+  }
+
+  std::int64_t layer_floats(const LayerStack& stack, const StackLayer& layer) const {
+    const Op& conv = program_.ops[layer.conv];
+    const Op& mixin = program_.ops[layer.mixin];
+    const std::int64_t channels = stack_kernel_channels(stack.channels, stack_times_);
+    const std::int64_t rows = std::int64_t{conv.taps} * conv.in_channels + mixin.in_channels + 2 +
+                              (layer.residual != 0 ? channels + 1 : 0);
+    return (rows * channels + 3) / 4 * 4;
+  }
+
+  std::int64_t weight_place(const LayerStack& stack) const {
+    std::int64_t most = 0;
+    for (const StackLayer& layer : stack.layers) most = std::max(most, layer_floats(stack, layer));
+    return most;
   }
 
   bool move_largest_to_ring(std::vector<bool>& from_ring) const {
@@ -171,6 +212,7 @@ class Packer {
   std::pair<int, int> tile_of(const Op& op) const {
     if (op.out_channels == 1 || header_.threads > cuda::kConvThreads) return {1, 1};
     if (header_.register_rows >= 0) return {4, 2};
+    if (stack_times_ > 0) return {4, 2};
     const int warps = static_cast<int>(header_.threads) / cuda::kWarp;
     const int block = static_cast<int>(header_.block_samples);
     for (const auto& [outs, times] : {std::pair{8, 4}, std::pair{8, 2}}) {
@@ -255,6 +297,7 @@ class Packer {
     std::size_t recurrent = 0;
     for (std::size_t s = 0; s < steps_.steps.size(); ++s) {
       const CudaStep& step = steps_.steps[s];
+      if (step.part == StackPart::kPlays || step.part == StackPart::kWrites) continue;
       CudaOp out{};
       out.kind = step.kind;
       out.barrier = waits[s] ? 1 : 0;
@@ -273,6 +316,8 @@ class Packer {
       } else if (step.kind == CudaOpKind::kStore) {
         set_ring(out, step.a);
         out.out_channels = steps_.spans[static_cast<std::size_t>(step.a.span)].channels;
+      } else if (step.kind == CudaOpKind::kStack) {
+        set_stack(out, s);
       }
       ops_.push_back(out);
     }
@@ -302,6 +347,81 @@ class Packer {
     }
   }
 
+  // The three steps of a stack begin at `first`.
+  void set_stack(CudaOp& out, std::size_t first) {
+    const CudaStep& plays = part_of(first, StackPart::kPlays);
+    const CudaStep& writes = part_of(first, StackPart::kWrites);
+    const LayerStack& stack = steps_.stacks[static_cast<std::size_t>(plays.stack)];
+    const CudaSpan& buffer = steps_.spans[static_cast<std::size_t>(plays.output.span)];
+    out.output = slot_of(writes.output), out.c = slot_of(writes.next_head);
+    out.out_channels = stack.channels;
+    out.outs = buffer.channels;
+    out.scratch = static_cast<std::int32_t>(header_.shared_weights);
+    out.first_layer = static_cast<std::int32_t>(layers_.size());
+    out.layer_count = static_cast<std::int32_t>(stack.layers.size());
+    out.buffer_at = buffer.at, out.buffer_stride = buffer.stride;
+    out.weight_place = static_cast<std::int32_t>(weight_place(stack));
+    for (std::size_t l = 0; l < stack.layers.size(); ++l) add_layer(plays, stack, l);
+  }
+
+  const CudaStep& part_of(std::size_t first, StackPart part) const {
+    std::size_t s = first;
+    while (steps_.steps[s].part != part) ++s;
+    return steps_.steps[s];
+  }
+
+  void add_layer(const CudaStep& plays, const LayerStack& stack, std::size_t index) {
+    const StackLayer& layer = stack.layers[index];
+    const Op& conv = program_.ops[layer.conv];
+    const Op& mixin = program_.ops[layer.mixin];
+    cuda::CudaLayer out{};
+    out.source = slot_of(layer.reads_x ? plays.output : plays.source);
+    out.condition = slot_of(plays.conditions[index]);
+    out.in_channels = conv.in_channels;
+    out.taps = conv.taps, out.dilation = conv.dilation;
+    out.condition_channels = mixin.in_channels;
+    out.activation = static_cast<std::int32_t>(mixin.activation);
+    out.head = layer.head;
+    out.residual = layer.residual != 0 ? 1 : 0;
+    out.floats = static_cast<std::int32_t>(layer_floats(stack, layer));
+    out.weights = add_floats(layer_weights(stack, layer));
+    out.state = layer.ring;
+    out.history = static_cast<std::int32_t>(conv.history_samples());
+    layers_.push_back(out);
+  }
+
+  // As CudaLayer has them.
+  std::vector<float> layer_weights(const LayerStack& stack, const StackLayer& layer) const {
+    const Op& conv = program_.ops[layer.conv];
+    const Op& mixin = program_.ops[layer.mixin];
+    const int channels = stack_kernel_channels(stack.channels, stack_times_);
+    std::vector<float> packed = conv_weights(conv, channels);
+    const auto add = [&](const std::vector<float>& values) {
+      packed.insert(packed.end(), values.begin(), values.end());
+    };
+    const auto row = [&](auto value_of) {
+      for (int c = 0; c < channels; ++c) packed.push_back(c < stack.channels ? value_of(c) : 0.0f);
+    };
+    const auto bias_of = [](const Op& op, int c) {
+      return op.bias.empty() ? 0.0f : op.bias[static_cast<std::size_t>(c)];
+    };
+    add(conv_weights(mixin, channels));
+    row([&](int c) { return bias_of(conv, c) + bias_of(mixin, c); });
+    if (layer.residual != 0) {
+      const Op& residual = program_.ops[layer.residual];
+      add(conv_weights(residual, channels));
+      packed.resize(packed.size() +
+                        static_cast<std::size_t>((channels - stack.channels) * channels), 0.0f);
+      row([&](int c) { return bias_of(residual, c); });
+    }
+    row([&](int c) {
+      if (mixin.activation == Activation::kPrelu) return mixin.params[static_cast<std::size_t>(c)];
+      return mixin.activation == Activation::kNone ? 1.0f : 0.0f;
+    });
+    packed.resize(static_cast<std::size_t>(layer_floats(stack, layer)), 0.0f);
+    return packed;
+  }
+
   AlignedBuffer bytes() {
     floats_.resize((floats_.size() + 3) / 4 * 4, 0.0f);
     if (header_.shared_weights > 0) {
@@ -311,15 +431,19 @@ class Packer {
     std::memcpy(header_.magic, "fxfcuda", 8);
     header_.version = cuda::kVersion;
     header_.op_count = static_cast<std::uint32_t>(ops_.size());
+    header_.layer_count = layers_.size();
     header_.state_floats = static_cast<std::uint32_t>((state_floats_ + 3) / 4 * 4);
     header_.floats = floats_.size();
     if (header_.is_recurrent != 0) header_.reach = histories();
-    const std::size_t floats_at = cuda::floats_at(header_.op_count);
-    header_.plan_bytes = floats_at + floats_.size() * sizeof(float);
+    const std::size_t ops_bytes = ops_.size() * sizeof(CudaOp);
+    const std::size_t layers_bytes = layers_.size() * sizeof(cuda::CudaLayer);
+    const std::size_t floats_begin = cuda::floats_at(header_);
+    header_.plan_bytes = floats_begin + floats_.size() * sizeof(float);
     AlignedBuffer out(header_.plan_bytes);
     std::memcpy(out.data(), &header_, sizeof(header_));
-    std::memcpy(out.data() + sizeof(header_), ops_.data(), ops_.size() * sizeof(CudaOp));
-    std::memcpy(out.data() + floats_at, floats_.data(), floats_.size() * sizeof(float));
+    std::memcpy(out.data() + sizeof(header_), ops_.data(), ops_bytes);
+    std::memcpy(out.data() + sizeof(header_) + ops_bytes, layers_.data(), layers_bytes);
+    std::memcpy(out.data() + floats_begin, floats_.data(), floats_.size() * sizeof(float));
     return out;
   }
 
@@ -336,7 +460,9 @@ class Packer {
   CudaSteps steps_;
   std::vector<std::vector<float>> cells_;
   std::vector<CudaOp> ops_;
+  std::vector<cuda::CudaLayer> layers_;
   std::vector<float> floats_;
+  int stack_times_ = 0;
   std::int64_t weight_floats_ = 0, state_floats_ = 0;
 };
 

@@ -50,11 +50,20 @@ CudaStep step_of(CudaOpKind kind, const Op* op = nullptr,
 
 class Builder {
  public:
-  Builder(const Program& program, const std::vector<bool>& from_ring)
-      : program_(program), from_ring_(from_ring), span_of_(program.line_channels.size(), -1) {
+  Builder(const Program& program, const std::vector<bool>& from_ring, int stack_times)
+      : program_(program),
+        from_ring_(from_ring),
+        stack_times_(stack_times),
+        span_of_(program.line_channels.size(), -1) {
+    if (stack_times > 0) steps_.stacks = layer_stacks(program);
+    std::vector<bool> reads_buffer(program.ops.size(), false);
+    for (const LayerStack& stack : steps_.stacks) {
+      for (const StackLayer& layer : stack.layers) reads_buffer[layer.conv] = layer.reads_x;
+    }
     histories_.assign(program.line_channels.size(), 0);
-    for (const Op& op : program.ops) {
-      if (op.taps > 1) {
+    for (std::size_t i = 0; i < program.ops.size(); ++i) {
+      const Op& op = program.ops[i];
+      if (op.taps > 1 && !reads_buffer[i]) {
         std::int64_t& history = histories_[op.a.line];
         history = std::max(history, op.history_samples());
       }
@@ -63,7 +72,16 @@ class Builder {
 
   CudaSteps build() {
     write(step_of(CudaOpKind::kInput), {0, 0}, true);
-    for (std::size_t i = 0; i < program_.ops.size(); ++i) add(program_.ops[i], i);
+    std::size_t stack = 0;
+    for (std::size_t i = 0; i < program_.ops.size();) {
+      if (stack < steps_.stacks.size() && steps_.stacks[stack].first == i) {
+        add_stack(static_cast<int>(stack));
+        i = steps_.stacks[stack++].end;
+      } else {
+        add(program_.ops[i], i);
+        ++i;
+      }
+    }
     CudaStep output = step_of(CudaOpKind::kOutput);
     output.a = read({program_.output_line, 0});
     steps_.steps.push_back(output);
@@ -90,6 +108,42 @@ class Builder {
     write(activate, op.output, false);
   }
 
+  void add_stack(int index) {
+    const LayerStack& stack = steps_.stacks[static_cast<std::size_t>(index)];
+    CudaStep reads = step_of(CudaOpKind::kStack), plays = reads, writes = reads;
+    reads.stack = plays.stack = writes.stack = index;
+    reads.part = StackPart::kReads, plays.part = StackPart::kPlays;
+    writes.part = StackPart::kWrites;
+    reads.a = read({stack.x, 0});
+    if (stack.head != kNoLine) reads.b = read({stack.head, 0});
+    const Op& first = program_.ops[stack.layers.front().conv];
+    if (!stack.layers.front().reads_x) plays.source = read({first.a.line, 0});
+    CudaSpan buffer;
+    buffer.channels = stack_kernel_channels(stack.channels, stack_times_);
+    buffer.is_buffer = true;
+    for (const StackLayer& layer : stack.layers) {
+      plays.conditions.push_back(read({program_.ops[layer.mixin].a.line, 0}));
+      if (!layer.reads_x) continue;
+      buffer.history = std::max(buffer.history, program_.ops[layer.conv].history_samples());
+    }
+    widen(reads.a, buffer.channels), widen(reads.b, buffer.channels);
+    steps_.steps.push_back(reads);
+    plays.output = {static_cast<int>(steps_.spans.size()), 0};
+    steps_.spans.push_back(buffer);
+    steps_.steps.push_back(plays);
+    if (stack.next_x != kNoLine) writes.output = begin({stack.next_x, 0});
+    if (stack.next_head != kNoLine) writes.next_head = begin({stack.next_head, 0});
+    widen(writes.output, buffer.channels), widen(writes.next_head, buffer.channels);
+    steps_.steps.push_back(writes);
+  }
+
+  // The kernel of a stack reads and writes all the rows that it has.
+  void widen(const CudaOperand& operand, int channels) {
+    if (operand.span < 0) return;
+    CudaSpan& span = steps_.spans[static_cast<std::size_t>(operand.span)];
+    span.channels = std::max(span.channels, channels);
+  }
+
   CudaOperand read(Operand operand) {
     const int span = span_of_[operand.line];
     if (span < 0) {
@@ -101,9 +155,17 @@ class Builder {
 
   // `whole`: every channel is written and nothing of the line is read, so that a span begins.
   void write(CudaStep step, Operand operand, bool whole) {
+    const int span = span_of_[operand.line];
+    const bool begins = span < 0 || (whole && histories_[operand.line] == 0);
+    step.output = begins ? begin(operand) : CudaOperand{span, static_cast<int>(operand.first)};
+    steps_.steps.push_back(step);
+  }
+
+  // A span of a line, written by the next step.
+  CudaOperand begin(Operand operand) {
     int& span = span_of_[operand.line];
     const std::int64_t history = histories_[operand.line];
-    if (span < 0 || (whole && history == 0)) {
+    if (span < 0 || history == 0) {
       span = static_cast<int>(steps_.spans.size());
       CudaSpan fresh;
       fresh.line = static_cast<int>(operand.line);
@@ -117,8 +179,7 @@ class Builder {
         steps_.steps.push_back(fetch);
       }
     }
-    step.output = {span, static_cast<int>(operand.first)};
-    steps_.steps.push_back(step);
+    return {span, static_cast<int>(operand.first)};
   }
 
   // A block goes into its ring when it is written and, where the ring is read, after that.
@@ -128,7 +189,8 @@ class Builder {
       all.push_back(steps_.steps[s]);
       for (std::size_t n = 0; n < steps_.spans.size(); ++n) {
         const CudaSpan& span = steps_.spans[n];
-        if (span.history == 0 || s != last_use(static_cast<int>(n), span.from_ring)) continue;
+        if (span.history == 0 || span.is_buffer) continue;
+        if (s != last_use(static_cast<int>(n), span.from_ring)) continue;
         CudaStep store = step_of(CudaOpKind::kStore);
         store.a = {static_cast<int>(n), 0};
         all.push_back(store);
@@ -139,8 +201,13 @@ class Builder {
   }
 
   static bool uses(const CudaStep& step, int span, bool reading) {
-    if (step.output.span == span) return true;
-    return reading && (step.a.span == span || step.b.span == span || step.c.span == span);
+    if (step.output.span == span || step.next_head.span == span) return true;
+    if (!reading) return false;
+    for (const CudaOperand& condition : step.conditions) {
+      if (condition.span == span) return true;
+    }
+    return step.a.span == span || step.b.span == span || step.c.span == span ||
+           step.source.span == span;
   }
 
   std::size_t last_use(int span, bool reading) const {
@@ -163,6 +230,7 @@ class Builder {
 
   const Program& program_;
   const std::vector<bool>& from_ring_;
+  int stack_times_;
   std::vector<int> span_of_;
   std::vector<std::int64_t> histories_;
   CudaSteps steps_;
@@ -200,9 +268,18 @@ std::vector<Access> accesses_of(const CudaStep& step) {
       found.push_back({operand.span, true, false});
     }
   }
+  for (const CudaOperand& condition : step.conditions) {
+    found.push_back({condition.span, false, false});
+  }
+  if (step.source.span >= 0) {
+    found.push_back({step.source.span, false, false});
+    found.push_back({step.source.span, true, false});
+  }
   if (step.output.span >= 0) {
     found.push_back({step.output.span, step.kind == CudaOpKind::kFetch, true});
+    if (step.part == StackPart::kPlays) found.push_back({step.output.span, true, true});
   }
+  if (step.next_head.span >= 0) found.push_back({step.next_head.span, false, true});
   return found;
 }
 
@@ -215,18 +292,27 @@ bool conflict(const CudaSteps& all, const Access& before, const Access& now) {
 
 }  // namespace
 
-CudaSteps cuda_steps(const Program& program, const std::vector<bool>& from_ring) {
-  return Builder(program, from_ring).build();
+CudaSteps cuda_steps(const Program& program, const std::vector<bool>& from_ring, int stack_times) {
+  return Builder(program, from_ring, stack_times).build();
 }
 
-std::int64_t place_spans(CudaSteps& steps, int block_samples, std::int64_t& state_floats) {
+std::int64_t place_spans(const Program& program, CudaSteps& steps, int block_samples,
+                         std::int64_t& state_floats) {
   std::vector<std::size_t> order(steps.spans.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   for (CudaSpan& span : steps.spans) {
     span.stride = static_cast<std::int32_t>(margin_of(span) + block_samples);
-    if (span.history == 0) continue;
+    if (span.history == 0 || span.is_buffer) continue;
     span.ring = static_cast<std::int32_t>(state_floats);
     state_floats += span.history * span.channels;
+  }
+  for (LayerStack& stack : steps.stacks) {
+    for (StackLayer& layer : stack.layers) {
+      const std::int64_t history = program.ops[layer.conv].history_samples();
+      if (!layer.reads_x || history == 0) continue;
+      layer.ring = static_cast<std::int32_t>(state_floats);
+      state_floats += history * stack.channels;
+    }
   }
   // The largest first, each at the lowest place that is free for all of its time.
   const auto size = [&](std::size_t i) {
@@ -270,6 +356,9 @@ std::vector<bool> barriers(const CudaSteps& steps) {
     if (stores && steps.spans[static_cast<std::size_t>(steps.steps[s].a.span)].from_ring) {
       wait = true;
     }
+    // A stack is one operation, after a barrier, with barriers of its own.
+    const StackPart part = steps.steps[s].part;
+    wait = part == StackPart::kReads || (wait && part == StackPart::kNone);
     if (wait) open.clear();
     waits[s] = wait;
     open.insert(open.end(), now.begin(), now.end());

@@ -21,7 +21,7 @@ from fxfast.cuda_library import CudaLibrary, DeviceFacts, device_index
 from fxfast.cuda_packed import LAUNCHES, Packed, PackedStream
 from fxfast.errors import BuildError, FxfastError, InputError, ModelError
 from fxfast.graph import ModelGraph
-from fxfast.lowering import lower
+from fxfast.lowering import lower_for_device
 from fxfast.native import engine
 from fxfast.native_ops import native_ops
 from fxfast.rendering.group import Request
@@ -117,7 +117,7 @@ def _facts_in_child(device: str) -> tuple[int, DeviceFacts]:
 
 def check_plan(graph: ModelGraph, facts: DeviceFacts) -> None:
     """Raise ``ModelError`` for a model that the kernels of a device cannot play."""
-    program = lower(graph, merge=True)
+    program = lower_for_device(graph)
     engine().cuda_plan(
         list(program.lines), native_ops(program), program.output_line, facts.shared_bytes
     )
@@ -140,7 +140,7 @@ class DevicePlayer:
         """Where blocks are handed in; made once. Raises as ``CudaEngine`` does."""
         with self._lock:
             if self._desk is None:
-                program = lower(self.graph, merge=True)
+                program = lower_for_device(self.graph)
                 self._desk = _Desk(Packed(CudaEngine(program, self.device)))
             return self._desk
 

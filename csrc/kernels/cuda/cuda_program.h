@@ -7,8 +7,8 @@
 // [channel][time]; a slot of a line that convolutions of several taps read has its history, fetched
 // from the ring, in front of time 0 of each row.
 //
-// Layout: CudaHeader | CudaOp[op_count] | floats, from a multiple of 16 bytes on: weights, biases,
-// params.
+// Layout: CudaHeader | CudaOp[op_count] | CudaLayer[layer_count] | floats, from a multiple of 16
+// bytes on: weights, biases, params.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +21,8 @@ constexpr int kMaxTeamStreams = 32;
 constexpr int kConvThreads = 256;
 constexpr int kMaxRecurrentThreads = 1024;
 constexpr int kWarp = 32;
+// Kernels, as `register_rows` names them, without recurrent operations (play.cuh).
+constexpr int kNoCells = -1, kWideCells = -2, kStacks4 = -3, kStacks8 = -4;
 
 enum class CudaOpKind : std::int32_t {
   kInput,  // the block of the input into its slot
@@ -31,6 +33,7 @@ enum class CudaOpKind : std::int32_t {
   kCombine,
   kRecurrent,
   kOutput,
+  kStack,  // layers of a WaveNet, one after the other (stack.cuh)
 };
 
 // A line in shared memory: floats from the start of a stream's slots to channel 0 at time 0.
@@ -52,8 +55,28 @@ struct CudaOp {
   std::int32_t history;
   // kConv: output channels and times of a thread. kRecurrent: rows of weights held in registers.
   std::int32_t outs, steps;
-  std::int32_t scratch;  // kRecurrent: floats from the start of shared memory
+  std::int32_t scratch;  // kRecurrent, kStack: floats from the start of shared memory
   std::int32_t barrier;  // whether all threads wait before it
+  // kStack: its layers, which stand behind the operations. Its `a` and `b` are the first x and, or
+  // none, the first head; `output` and `c` what x and head, or none, become.
+  std::int32_t first_layer, layer_count;
+  std::int32_t buffer_at, buffer_stride;  // of x, its past in front, as a Slot
+  std::int32_t weight_place;              // floats of the weights of a layer, at most
+};
+
+enum class HeadOf : std::int32_t { kNone, kBegins, kAdds };
+
+// A layer: z = act(conv(source) + mixin(condition)), head and z summed, x = x + 1x1(z).
+struct CudaLayer {
+  Slot source, condition;
+  std::int32_t in_channels, taps, dilation, condition_channels;
+  std::int32_t activation;
+  HeadOf head;
+  std::int32_t residual;        // whether there is a 1x1 and a next x
+  std::int32_t weights;         // floats from the start of the plan's floats:
+  std::int32_t floats;          // [tap][in] conv | [in] mixin | bias | [in] 1x1 | bias | slopes,
+                                // each a row of the channels that the kernel has
+  std::int32_t state, history;  // the ring of x, as of kStore; -1: source is not x
 };
 
 struct CudaHeader {
@@ -73,10 +96,14 @@ struct CudaHeader {
   std::uint64_t reach;          // samples before an output sample that it depends on
   std::uint64_t multiply_adds;  // a sample
   std::uint64_t floats;         // weights, biases and params
+  std::uint64_t layer_count;
 };
 
-constexpr std::size_t floats_at(std::uint32_t op_count) {
-  return (sizeof(CudaHeader) + op_count * sizeof(CudaOp) + 15) / 16 * 16;
+// Where the floats are: bytes from the start of the plan, a multiple of 16.
+constexpr std::size_t floats_at(const CudaHeader& header) {
+  const std::size_t end = sizeof(CudaHeader) + header.op_count * sizeof(CudaOp) +
+                          header.layer_count * sizeof(CudaLayer);
+  return (end + 15) / 16 * 16;
 }
 
 // The state of a stream: its samples so far (as an integer, in the first two floats), then cells

@@ -25,6 +25,18 @@ FXFAST_DEVICE float reciprocal(float x) {
   return y;
 }
 FXFAST_DEVICE float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
+// To shared memory, from memory that is not: done for the thread after wait_for_copies, and for
+// all when they have waited for each other after that.
+FXFAST_DEVICE void copy_async(float* to, const float* from) {
+  const auto place = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(place), "l"(from) : "memory");
+}
+// Both at a multiple of 16 bytes.
+FXFAST_DEVICE void copy_four_async(float* to, const float* from) {
+  const auto place = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(place), "l"(from) : "memory");
+}
+FXFAST_DEVICE void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 FXFAST_DEVICE float* shared_memory() {
   extern __shared__ float4 fxfast_shared[];
   return reinterpret_cast<float*>(fxfast_shared);
@@ -73,6 +85,10 @@ inline float4 load4(const float* from) {
   std::memcpy(&value, from, sizeof(value));
   return value;
 }
+// Copies are there when they are waited for, and not before.
+void copy_async(float* to, const float* from);
+void copy_four_async(float* to, const float* from);
+void wait_for_copies();
 inline float* shared_memory() { return stand_in.shared; }
 inline float fminf(float a, float b) { return b < a ? b : a; }
 inline float fmaxf(float a, float b) { return b > a ? b : a; }

@@ -20,6 +20,8 @@ __global__ void __launch_bounds__(kMaxRecurrentThreads) play_wide(CudaRun run) {
 using Kernel = void (*)(CudaRun);
 
 Kernel kernel_of(int threads, int register_rows) {
+  if (register_rows == kStacks4) return play<kStacks4>;
+  if (register_rows == kStacks8) return play<kStacks8>;
   if (register_rows < 0) return play<kNoCells>;
   if (threads > kConvThreads) return play_wide;
   if (register_rows > 32) return play<44>;

@@ -3,12 +3,16 @@
 
 #include "kernels/cuda/conv.cuh"
 #include "kernels/cuda/recurrent.cuh"
+#include "kernels/cuda/stack.cuh"
 
 namespace fxfast::cuda {
 
 // kMostRows: of weights that a recurrent operation holds in registers; kNoCells: there is no such
-// operation, and convolutions are what counts; kWideCells: more threads than registers for tiles.
-constexpr int kNoCells = -1, kWideCells = -2;
+// operation, and convolutions are what counts; kWideCells: more threads than registers for tiles;
+// kStacks4 and kStacks8: there are stacks of layers, of so many times a thread.
+constexpr bool has_stacks(int most_rows) {
+  return most_rows == kStacks4 || most_rows == kStacks8;
+}
 
 template <int kMostRows>
 FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
@@ -20,7 +24,12 @@ FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
     case CudaOpKind::kActivate: return activate(team, op);
     case CudaOpKind::kCombine: return combine(team, op);
     case CudaOpKind::kRecurrent:
-      if constexpr (kMostRows != kNoCells) recur<(kMostRows > 0 ? kMostRows : 0)>(team, op);
+      if constexpr (kMostRows >= 0 || kMostRows == kWideCells) {
+        recur<(kMostRows > 0 ? kMostRows : 0)>(team, op);
+      }
+      return;
+    case CudaOpKind::kStack:
+      if constexpr (has_stacks(kMostRows)) play_any_stack<(kMostRows == kStacks4 ? 4 : 8)>(team, op);
       return;
     case CudaOpKind::kOutput: return write_output(team, op);
   }

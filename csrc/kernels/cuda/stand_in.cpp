@@ -22,6 +22,41 @@ thread_local StandInThread stand_in;
 
 namespace {
 
+struct PendingCopy {
+  float* to;
+  const float* from;
+  std::size_t floats;
+};
+// Of each fiber of the team that plays.
+thread_local std::vector<std::vector<PendingCopy>> pending;
+
+void copy_later(float* to, const float* from, std::size_t floats) {
+  const std::size_t bytes = floats * sizeof(float);
+  if (reinterpret_cast<std::uintptr_t>(to) % bytes != 0 ||
+      reinterpret_cast<std::uintptr_t>(from) % bytes != 0) {
+    std::abort();
+  }
+  const auto thread = static_cast<std::size_t>(stand_in.thread);
+  if (pending.size() <= thread) pending.resize(thread + 1);
+  pending[thread].push_back({to, from, floats});
+}
+
+}  // namespace
+
+void copy_async(float* to, const float* from) { copy_later(to, from, 1); }
+void copy_four_async(float* to, const float* from) { copy_later(to, from, 4); }
+
+void wait_for_copies() {
+  const auto thread = static_cast<std::size_t>(stand_in.thread);
+  if (pending.size() <= thread) return;
+  for (const PendingCopy& copy : pending[thread]) {
+    std::memcpy(copy.to, copy.from, copy.floats * sizeof(float));
+  }
+  pending[thread].clear();
+}
+
+namespace {
+
 constexpr std::size_t kStackBytes = 64 * 1024;
 constexpr int kSharedBytes = 227 * 1024;
 
@@ -112,6 +147,8 @@ void lanes_body(const void* run) { sample_lanes(*static_cast<const LaneRun*>(run
 void go_to_lanes_body(const void* step) { go_to_lanes(*static_cast<const LaneStep*>(step)); }
 
 TeamOfFibers::Body body_of(int threads, int register_rows) {
+  if (register_rows == kStacks4) return play_body<kStacks4>;
+  if (register_rows == kStacks8) return play_body<kStacks8>;
   if (register_rows < 0) return play_body<kNoCells>;
   if (threads > kConvThreads) return play_body<kWideCells>;
   if (register_rows > 32) return play_body<44>;

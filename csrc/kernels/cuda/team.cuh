@@ -12,8 +12,11 @@ FXFAST_DEVICE const CudaHeader& header_of(const CudaRun& run) {
 FXFAST_DEVICE const CudaOp* ops_of(const CudaRun& run) {
   return reinterpret_cast<const CudaOp*>(run.plan + sizeof(CudaHeader));
 }
+FXFAST_DEVICE const CudaLayer* layers_of(const CudaRun& run) {
+  return reinterpret_cast<const CudaLayer*>(ops_of(run) + header_of(run).op_count);
+}
 FXFAST_DEVICE const float* floats_of(const CudaRun& run) {
-  return reinterpret_cast<const float*>(run.plan + floats_at(header_of(run).op_count));
+  return reinterpret_cast<const float*>(run.plan + floats_at(header_of(run)));
 }
 
 struct Team {
@@ -57,6 +60,11 @@ struct Team {
 
 // Where sample `position` stands in a ring of `length` samples.
 FXFAST_DEVICE int ring_index(std::int64_t position, std::int32_t length) {
+  // A remainder of 32 bits is far cheaper.
+  if (position >> 32 == 0) {
+    return static_cast<int>(static_cast<std::uint32_t>(position) %
+                            static_cast<std::uint32_t>(length));
+  }
   return static_cast<int>(static_cast<std::uint64_t>(position) % static_cast<std::uint32_t>(length));
 }
 

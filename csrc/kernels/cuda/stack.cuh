@@ -1,0 +1,239 @@
+// Layers of a WaveNet, one after the other, without a word to memory but for x.
+//
+// A thread has all channels of some times, thread_index() + kStackThreads * j, in registers: z, and
+// the sum that the head reads, which stays there from the first layer to the last. Only x is in
+// shared memory, its past in front of it, for the taps of other threads read it; the next x takes
+// its place, for a thread reads nothing of it then but its own times. The past comes from the ring
+// of the layer, and the weights from the plan, while the layer before is at its 1x1.
+//
+// Each sum has one order: taps from the oldest, channels within, the condition, bias.
+#pragma once
+
+#include "kernels/cuda/activations.cuh"
+#include "kernels/cuda/conv.cuh"
+#include "kernels/cuda/team.cuh"
+
+namespace fxfast::cuda {
+
+constexpr int kStackThreads = kConvThreads;
+
+// Channels that a kernel has; where the model has fewer, rows of any values follow them, which
+// weights of zero keep to themselves.
+template <int kChannels, int kTimes>
+using Column = float[kChannels][kTimes];
+
+template <int kChannels, int kTimes>
+FXFAST_DEVICE void load_column(const float* row, int stride, Column<kChannels, kTimes>& column) {
+  row += thread_index();
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c, row += stride) {
+#pragma unroll
+    for (int j = 0; j < kTimes; ++j) column[c][j] = row[kStackThreads * j];
+  }
+}
+
+template <int kChannels, int kTimes>
+FXFAST_DEVICE void store_column(float* row, int stride, const Column<kChannels, kTimes>& column) {
+  row += thread_index();
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c, row += stride) {
+#pragma unroll
+    for (int j = 0; j < kTimes; ++j) row[kStackThreads * j] = column[c][j];
+  }
+}
+
+// z += the products of rows and weights, which it leaves behind.
+template <int kChannels, int kTimes>
+FXFAST_DEVICE void add_rows(const float* row, int stride, int rows, const float*& weights,
+                            Column<kChannels, kTimes>& z) {
+#pragma unroll 4
+  for (int i = 0; i < rows; ++i, weights += kChannels, row += stride) {
+    float w[kChannels], x[kTimes];
+    load_weights(weights, w);
+#pragma unroll
+    for (int j = 0; j < kTimes; ++j) x[j] = row[kStackThreads * j];
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+#pragma unroll
+      for (int j = 0; j < kTimes; ++j) z[c][j] = multiply_add(w[c], x[j], z[c][j]);
+    }
+  }
+}
+
+template <int kChannels, int kTimes>
+FXFAST_DEVICE void activate_column(const CudaLayer& layer, const float* bias, const float* slopes,
+                                   Column<kChannels, kTimes>& z) {
+  const auto activation = static_cast<Activation>(layer.activation);
+  float b[kChannels];
+  load_weights(bias, b);
+  if (activation == Activation::kTanh) {
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+#pragma unroll
+      for (int j = 0; j < kTimes; ++j) z[c][j] = tanh_of(z[c][j] + b[c]);
+    }
+    return;
+  }
+  float s[kChannels];
+  load_weights(slopes, s);
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c) {
+#pragma unroll
+    for (int j = 0; j < kTimes; ++j) {
+      const float y = z[c][j] + b[c];
+      z[c][j] = y > 0.0f ? y : y * s[c];
+    }
+  }
+}
+
+// x += 1x1(z), at the times of the thread.
+template <int kChannels, int kTimes>
+FXFAST_DEVICE void add_residual(float* row, int stride, const float* weights,
+                                const Column<kChannels, kTimes>& z) {
+  constexpr int kPart = kChannels < 8 ? kChannels : kChannels % 8 == 0 ? 8 : 4;
+  const float* bias = weights + kChannels * kChannels;
+  row += thread_index();
+#pragma unroll
+  for (int part = 0; part < kChannels; part += kPart) {
+    Column<kPart, kTimes> sum = {};
+#pragma unroll
+    for (int i = 0; i < kChannels; ++i) {
+      float w[kPart];
+      load_weights(weights + i * kChannels + part, w);
+#pragma unroll
+      for (int c = 0; c < kPart; ++c) {
+#pragma unroll
+        for (int j = 0; j < kTimes; ++j) sum[c][j] = multiply_add(w[c], z[i][j], sum[c][j]);
+      }
+    }
+    float b[kPart];
+    load_weights(bias + part, b);
+#pragma unroll
+    for (int c = 0; c < kPart; ++c) {
+#pragma unroll
+      for (int j = 0; j < kTimes; ++j) row[kStackThreads * j] += sum[c][j] + b[c];
+      row += stride;
+    }
+  }
+}
+
+// The past of x of a layer, to the front of its rows, and the weights of the layer, on their way.
+FXFAST_DEVICE void fetch_layer(const Team& team, const CudaOp& op, const CudaLayer& layer,
+                               float* weights) {
+  const float* from = floats_of(*team.run) + layer.weights;
+  for (int i = 4 * thread_index(); i < layer.floats; i += 4 * kStackThreads) {
+    copy_four_async(weights + i, from + i);
+  }
+  if (layer.state < 0) return;
+  const std::int64_t position = team.position(0);
+  const float* ring = team.state(0) + layer.state;
+  const int history = layer.history, start = ring_index(position, history);
+  const int lane = thread_index() % kWarp;
+  for (int c = thread_index() / kWarp; c < layer.in_channels; c += kStackThreads / kWarp) {
+    float* row = team.slots + op.buffer_at + c * op.buffer_stride - history;
+    for (int m = lane; m < history; m += kWarp) {
+      int at = start + m;
+      if (at >= history) at -= history;
+      if (position - history + m >= 0) {
+        copy_async(row + m, ring + c * history + at);
+      } else {
+        row[m] = 0.0f;
+      }
+    }
+  }
+}
+
+// The times of the thread that later blocks read, into the ring.
+template <int kTimes>
+FXFAST_DEVICE void store_layer(const Team& team, const CudaOp& op, const CudaLayer& layer,
+                               int samples) {
+  if (layer.state < 0) return;
+  const auto history = static_cast<std::uint32_t>(layer.history);
+  const auto start = static_cast<std::uint32_t>(ring_index(team.position(0), layer.history));
+  float* ring = team.state(0) + layer.state;
+#pragma unroll
+  for (int j = 0; j < kTimes; ++j) {
+    const int t = thread_index() + kStackThreads * j;
+    if (t >= samples || t < samples - layer.history) continue;
+    const std::uint32_t at = (start + static_cast<std::uint32_t>(t)) % history;
+    const float* row = team.slots + op.buffer_at + t;
+    for (int c = 0; c < layer.in_channels; ++c) {
+      ring[static_cast<std::uint32_t>(c) * history + at] = row[c * op.buffer_stride];
+    }
+  }
+}
+
+template <int kChannels, int kTimes>
+FXFAST_DEVICE void play_stack(const Team& team, const CudaOp& op) {
+  const CudaLayer* layers = layers_of(*team.run) + op.first_layer;
+  float* places = shared_memory() + op.scratch;
+  float* buffer = team.slots + op.buffer_at;
+  const int stride = op.buffer_stride, samples = team.samples(0);
+  Column<kChannels, kTimes> head = {};
+  if (op.b.at >= 0) load_column(team.row(0, op.b, 0), op.b.stride, head);
+  {
+    Column<kChannels, kTimes> x;
+    load_column(team.row(0, op.a, 0), op.a.stride, x);
+    wait_for_all();
+    store_column(buffer, stride, x);
+  }
+  fetch_layer(team, op, layers[0], places);
+  for (int l = 0; l < op.layer_count; ++l) {
+    const CudaLayer& layer = layers[l];
+    const float* weights = places + (l & 1) * op.weight_place;
+    wait_for_copies();
+    wait_for_all();
+    Column<kChannels, kTimes> z = {};
+    const float* row = team.row(0, layer.source, 0) + thread_index();
+    for (int back = (layer.taps - 1) * layer.dilation; back >= 0; back -= layer.dilation) {
+      add_rows(row - back, layer.source.stride, layer.in_channels, weights, z);
+    }
+    wait_for_all();
+    // Nobody reads the past of x any more, nor what the layer before had for weights.
+    if (l + 1 < op.layer_count) {
+      fetch_layer(team, op, layers[l + 1], places + (~l & 1) * op.weight_place);
+    }
+    store_layer<kTimes>(team, op, layer, samples);
+    if (layer.condition_channels > 0) {
+      add_rows(team.row(0, layer.condition, 0) + thread_index(), layer.condition.stride,
+               layer.condition_channels, weights, z);
+    }
+    const float* after = weights + kChannels;
+    activate_column(layer, weights, after + (layer.residual ? kChannels * (kChannels + 1) : 0), z);
+    if (layer.head != HeadOf::kNone) {
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+#pragma unroll
+        for (int j = 0; j < kTimes; ++j) head[c][j] += z[c][j];
+      }
+    }
+    if (layer.residual) add_residual(buffer, stride, after, z);
+  }
+  // What comes out may stand where the buffer was.
+  if (op.output.at >= 0) {
+    Column<kChannels, kTimes> x;
+    load_column(buffer, stride, x);
+    wait_for_all();
+    store_column(team.row(0, op.output, 0), op.output.stride, x);
+  } else {
+    wait_for_all();
+  }
+  if (op.c.at >= 0) store_column(team.row(0, op.c, 0), op.c.stride, head);
+}
+
+// The most times of a thread that a kernel has; a column has about 64 values.
+template <int kTimes>
+FXFAST_DEVICE void play_any_stack(const Team& team, const CudaOp& op) {
+  if constexpr (kTimes == 4) {
+    if (op.outs == 16) return play_stack<16, 4>(team, op);
+    if (op.outs == 12) return play_stack<12, 4>(team, op);
+    if (op.outs == 8) return play_stack<8, 4>(team, op);
+    play_stack<4, 4>(team, op);
+  } else {
+    if (op.outs == 8) return play_stack<8, 8>(team, op);
+    if (op.outs == 4) return play_stack<4, 8>(team, op);
+    play_stack<2, 8>(team, op);
+  }
+}
+
+}  // namespace fxfast::cuda
