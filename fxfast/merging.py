@@ -15,9 +15,7 @@ import numpy as np
 from fxfast.program import AddOp, ConvOp, Op, reads
 
 
-def merged(
-    lines: list[int], ops: list[Op], output: int, *, whole_layers: bool = False
-) -> list[Op]:
+def merged(lines: list[int], ops: list[Op], output: int, *, whole_layers: bool = False) -> list[Op]:
     """The same output by less work; new lines are appended to ``lines``, each written once."""
     ops = _read_before_widening(ops)
     if whole_layers:

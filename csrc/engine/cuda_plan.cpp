@@ -21,17 +21,21 @@ using cuda::CudaOp;
 using cuda::CudaOpKind;
 
 // Block lengths, and whether weights are in shared memory, best first. With stacks: what a thread
-// has of times, which is the block length by the threads.
+// has of times, which is the block length by the threads. `staged`: weights of long sums come term
+// by term.
 struct Choice {
   int block;
   bool shared;
   int stack_times = 0;
+  bool staged = false;
 };
+constexpr Choice kStagedChoices[] = {{512, false, 0, true}, {256, false, 0, true}};
 constexpr Choice kStackChoices[] = {{8 * cuda::kConvThreads, false, 8},
                                     {4 * cuda::kConvThreads, false, 4}};
 constexpr Choice kChoices[] = {{256, true}, {128, true}, {256, false}, {128, false},
                                {64, false}, {32, true},  {32, false}};
 constexpr int kRecurrentBlock = 64;
+constexpr int kLeastStagedTerms = 16;
 // Lines whose history does not fit are read from their rings, but not so many that a smaller block
 // would be better.
 constexpr int kMostFromRing = 4;
@@ -127,6 +131,13 @@ class Packer {
         return true;
       }
     }
+    if (has_staged()) {
+      for (const Choice& choice : kStagedChoices) {
+        if (!try_fit(choice, fetched)) continue;
+        header_.register_rows = cuda::kStagedConvs;
+        return true;
+      }
+    }
     for (Choice choice : kChoices) {
       if (header_.is_recurrent != 0) choice.block = std::min(choice.block, kRecurrentBlock);
       std::vector<bool> from_ring(program_.line_channels.size(), false);
@@ -144,15 +155,31 @@ class Packer {
     if (header_.is_recurrent != 0) return false;
     const std::vector<LayerStack> stacks = layer_stacks(program_);
     const int most = times == 8 ? 8 : kMostStackChannels;
-    return !stacks.empty() && std::all_of(stacks.begin(), stacks.end(), [&](const LayerStack& stack) {
-      return stack.channels <= most;
-    });
+    return !stacks.empty() &&
+           std::all_of(stacks.begin(), stacks.end(),
+                       [&](const LayerStack& stack) { return stack.channels <= most; });
+  }
+
+  static bool is_staged(const Op& op) {
+    return (op.kind == OpKind::kConv || op.kind == OpKind::kFilter) && op.out_channels > 4 &&
+           op.taps * op.in_channels >= kLeastStagedTerms;
+  }
+
+  // Whether most of the work is in convolutions that can be staged.
+  bool has_staged() const {
+    if (header_.is_recurrent != 0) return false;
+    std::int64_t all = 0, staged = 0;
+    for (const Op& op : program_.ops) {
+      const std::int64_t work = std::int64_t{op.taps} * op.in_channels * op.out_channels;
+      all += work, staged += is_staged(op) ? work : 0;
+    }
+    return 2 * staged > all;
   }
 
   bool try_fit(const Choice& choice, const std::vector<bool>& from_ring) {
     const int block = choice.block;
     steps_ = cuda_steps(program_, from_ring, choice.stack_times);
-    stack_times_ = choice.stack_times;
+    stack_times_ = choice.stack_times, is_staged_ = choice.staged;
     state_floats_ = cuda::kStatePrefix;
     for (const auto& both : cells_) state_floats_ += static_cast<std::int64_t>(both.size());
     const std::int64_t slots = (place_spans(program_, steps_, block, state_floats_) + 3) / 4 * 4;
@@ -166,6 +193,15 @@ class Packer {
     // The weights of a layer and of the next one.
     for (const LayerStack& stack : steps_.stacks) {
       scratch = std::max(scratch, 2 * weight_place(stack));
+    }
+    if (choice.staged) {
+      for (const Op& op : program_.ops) {
+        const int panels = (op.out_channels + cuda::kStagedOuts - 1) / cuda::kStagedOuts;
+        if (!is_staged(op)) continue;
+        const int terms = op.taps * op.in_channels;
+        const int held = terms > cuda::kRun ? 2 * cuda::kRun : terms;
+        scratch = std::max(scratch, std::int64_t{panels} * held * cuda::kStagedOuts);
+      }
     }
     const std::int64_t weights = choice.shared ? weight_floats_ : 0;
     const std::int64_t total = weights + scratch + slots * header_.team_streams;
@@ -210,9 +246,15 @@ class Packer {
   // The output channels of a tile and the times of a thread: the largest tile that still gives
   // every warp one.
   std::pair<int, int> tile_of(const Op& op) const {
+    if (op.out_channels == 1 && (stack_times_ > 0 || is_staged_)) return {1, 2};
     if (op.out_channels == 1 || header_.threads > cuda::kConvThreads) return {1, 1};
+    if (is_staged_ && is_staged(op)) {
+      const int panels = (op.out_channels + cuda::kStagedOuts - 1) / cuda::kStagedOuts;
+      const int items = panels * static_cast<int>(header_.block_samples) / (8 * cuda::kWarp);
+      return {cuda::kStagedOuts, items * cuda::kWarp >= cuda::kConvThreads ? 8 : 4};
+    }
     if (header_.register_rows >= 0) return {4, 2};
-    if (stack_times_ > 0) return {4, 2};
+    if (stack_times_ > 0 || is_staged_) return {4, 2};
     const int warps = static_cast<int>(header_.threads) / cuda::kWarp;
     const int block = static_cast<int>(header_.block_samples);
     for (const auto& [outs, times] : {std::pair{8, 4}, std::pair{8, 2}}) {
@@ -334,6 +376,7 @@ class Packer {
       out.weights = add_floats(conv_weights(op, out.outs));
       out.bias = add_floats(op.bias);
       if (step.activation == op.activation) out.params = add_floats(op.params);
+      out.scratch = static_cast<std::int32_t>(header_.shared_weights);
       const CudaSpan& span = steps_.spans[static_cast<std::size_t>(step.a.span)];
       if (op.taps > 1 && span.from_ring) set_ring(out, step.a);
     } else if (step.kind == CudaOpKind::kRecurrent) {
@@ -410,8 +453,8 @@ class Packer {
     if (layer.residual != 0) {
       const Op& residual = program_.ops[layer.residual];
       add(conv_weights(residual, channels));
-      packed.resize(packed.size() +
-                        static_cast<std::size_t>((channels - stack.channels) * channels), 0.0f);
+      packed.resize(
+          packed.size() + static_cast<std::size_t>((channels - stack.channels) * channels), 0.0f);
       row([&](int c) { return bias_of(residual, c); });
     }
     row([&](int c) {
@@ -463,6 +506,7 @@ class Packer {
   std::vector<cuda::CudaLayer> layers_;
   std::vector<float> floats_;
   int stack_times_ = 0;
+  bool is_staged_ = false;
   std::int64_t weight_floats_ = 0, state_floats_ = 0;
 };
 

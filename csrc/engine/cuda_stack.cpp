@@ -150,7 +150,8 @@ class Matcher {
     const std::uint32_t x = last.residual != 0 ? program_.ops[last.residual].output.line : kNoLine;
     for (std::size_t i = stack_.first; i < stack_.end; ++i) {
       const std::uint32_t line = program_.ops[i].output.line;
-      if (std::find(conditions_.begin(), conditions_.end(), line) != conditions_.end()) return false;
+      if (std::find(conditions_.begin(), conditions_.end(), line) != conditions_.end())
+        return false;
       if (line != x && line != heads_.back() && !is_dead(program_, line, stack_.end)) return false;
     }
     return x != heads_.back();

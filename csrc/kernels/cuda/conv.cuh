@@ -11,8 +11,6 @@
 
 namespace fxfast::cuda {
 
-constexpr int kRun = 64;
-
 template <int kOuts>
 FXFAST_DEVICE void load_weights(const float* from, float (&w)[kOuts]) {
   if constexpr (kOuts % 4 == 0) {
@@ -109,22 +107,28 @@ template <int kOuts, int kSteps, bool kLong, bool kFromRing>
 FXFAST_DEVICE void conv_tile(const Team& team, const CudaOp& op, int stream, int panel, int time) {
   float sum[kOuts][kSteps] = {}, total[kLong ? kOuts : 1][kLong ? kSteps : 1] = {};
   const float* weights = team.floats + op.weights + panel * op.taps * op.in_channels * kOuts;
-  int terms = 0;
+  int left = kRun;  // terms until the sums go over
   for (int k = 0; k < op.taps; ++k) {
     TapRows<kSteps, kFromRing> rows(team, op, stream, time, (op.taps - 1 - k) * op.dilation);
+    for (int i = 0; i < op.in_channels;) {
+      int count = op.in_channels - i;
+      if (kLong && count > left) count = left;
+      i += count;
 #pragma unroll 4
-    for (int i = 0; i < op.in_channels; ++i, weights += kOuts) {
-      float w[kOuts], x[kSteps];
-      load_weights(weights, w);
+      for (int n = 0; n < count; ++n, weights += kOuts) {
+        float w[kOuts], x[kSteps];
+        load_weights(weights, w);
 #pragma unroll
-      for (int j = 0; j < kSteps; ++j) x[j] = rows.next(j);
+        for (int j = 0; j < kSteps; ++j) x[j] = rows.next(j);
 #pragma unroll
-      for (int o = 0; o < kOuts; ++o) {
+        for (int o = 0; o < kOuts; ++o) {
 #pragma unroll
-        for (int j = 0; j < kSteps; ++j) sum[o][j] = multiply_add(w[o], x[j], sum[o][j]);
+          for (int j = 0; j < kSteps; ++j) sum[o][j] = multiply_add(w[o], x[j], sum[o][j]);
+        }
       }
       if constexpr (kLong) {
-        if (++terms == kRun) move_to_total(total, sum), terms = 0;
+        left -= count;
+        if (left == 0) move_to_total(total, sum), left = kRun;
       }
     }
   }
@@ -167,6 +171,7 @@ FXFAST_DEVICE void convolve(const Team& team, const CudaOp& op) {
   }
   if constexpr (kMostOuts >= 4) {
     if (op.outs == 4) return conv_tiles<4, 2>(team, op);
+    if (op.steps == 2) return conv_tiles<1, 2>(team, op);
   }
   conv_tiles<1, 1>(team, op);
 }

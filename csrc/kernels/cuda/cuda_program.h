@@ -21,8 +21,10 @@ constexpr int kMaxTeamStreams = 32;
 constexpr int kConvThreads = 256;
 constexpr int kMaxRecurrentThreads = 1024;
 constexpr int kWarp = 32;
+constexpr int kRun = 64;        // terms of a sum, after which a total takes it over
+constexpr int kStagedOuts = 8;  // output channels of a tile of staged.cuh
 // Kernels, as `register_rows` names them, without recurrent operations (play.cuh).
-constexpr int kNoCells = -1, kWideCells = -2, kStacks4 = -3, kStacks8 = -4;
+constexpr int kNoCells = -1, kWideCells = -2, kStacks4 = -3, kStacks8 = -4, kStagedConvs = -5;
 
 enum class CudaOpKind : std::int32_t {
   kInput,  // the block of the input into its slot

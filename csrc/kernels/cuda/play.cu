@@ -20,6 +20,7 @@ __global__ void __launch_bounds__(kMaxRecurrentThreads) play_wide(CudaRun run) {
 using Kernel = void (*)(CudaRun);
 
 Kernel kernel_of(int threads, int register_rows) {
+  if (register_rows == kStagedConvs) return play<kStagedConvs>;
   if (register_rows == kStacks4) return play<kStacks4>;
   if (register_rows == kStacks8) return play<kStacks8>;
   if (register_rows < 0) return play<kNoCells>;
@@ -49,17 +50,18 @@ FXFAST_CUDA_API int fxfast_cuda_device(int device, FxfastCudaDevice* out) {
   return cudaSuccess;
 }
 
-FXFAST_CUDA_API int fxfast_cuda_prepare(int threads, int register_rows, int shared_bytes, int* teams) {
+FXFAST_CUDA_API int fxfast_cuda_prepare(int threads, int register_rows, int shared_bytes,
+                                        int* teams) {
   const Kernel kernel = kernel_of(threads, register_rows);
-  cudaError_t status = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  cudaError_t status =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
   if (status != cudaSuccess) return status;
   return cudaOccupancyMaxActiveBlocksPerMultiprocessor(teams, kernel, threads,
                                                        static_cast<std::size_t>(shared_bytes));
 }
 
-FXFAST_CUDA_API int fxfast_cuda_play(const FxfastCudaRun* run, int teams, int threads, int register_rows,
-                                int shared_bytes, void* stream) {
+FXFAST_CUDA_API int fxfast_cuda_play(const FxfastCudaRun* run, int teams, int threads,
+                                     int register_rows, int shared_bytes, void* stream) {
   const CudaRun device_run{static_cast<const std::byte*>(run->plan),
                            static_cast<const CudaJob*>(run->jobs),
                            run->input,

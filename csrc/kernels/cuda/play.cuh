@@ -4,15 +4,14 @@
 #include "kernels/cuda/conv.cuh"
 #include "kernels/cuda/recurrent.cuh"
 #include "kernels/cuda/stack.cuh"
+#include "kernels/cuda/staged.cuh"
 
 namespace fxfast::cuda {
 
 // kMostRows: of weights that a recurrent operation holds in registers; kNoCells: there is no such
 // operation, and convolutions are what counts; kWideCells: more threads than registers for tiles;
 // kStacks4 and kStacks8: there are stacks of layers, of so many times a thread.
-constexpr bool has_stacks(int most_rows) {
-  return most_rows == kStacks4 || most_rows == kStacks8;
-}
+constexpr bool has_stacks(int most_rows) { return most_rows == kStacks4 || most_rows == kStacks8; }
 
 template <int kMostRows>
 FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
@@ -20,7 +19,13 @@ FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
     case CudaOpKind::kInput: return read_input(team, op);
     case CudaOpKind::kFetch: return fetch_history(team, op);
     case CudaOpKind::kStore: return store_history(team, op);
-    case CudaOpKind::kConv: return convolve<(kMostRows == kNoCells ? 8 : kMostRows == kWideCells ? 1 : 4)>(team, op);
+    case CudaOpKind::kConv:
+      if constexpr (kMostRows == kStagedConvs) {
+        if (op.outs == kStagedOuts) {
+          return op.steps == 8 ? conv_staged<8>(team, op) : conv_staged<4>(team, op);
+        }
+      }
+      return convolve<(kMostRows == kNoCells ? 8 : kMostRows == kWideCells ? 1 : 4)>(team, op);
     case CudaOpKind::kActivate: return activate(team, op);
     case CudaOpKind::kCombine: return combine(team, op);
     case CudaOpKind::kRecurrent:
@@ -29,7 +34,8 @@ FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
       }
       return;
     case CudaOpKind::kStack:
-      if constexpr (has_stacks(kMostRows)) play_any_stack<(kMostRows == kStacks4 ? 4 : 8)>(team, op);
+      if constexpr (has_stacks(kMostRows))
+        play_any_stack<(kMostRows == kStacks4 ? 4 : 8)>(team, op);
       return;
     case CudaOpKind::kOutput: return write_output(team, op);
   }

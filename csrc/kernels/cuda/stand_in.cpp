@@ -147,6 +147,7 @@ void lanes_body(const void* run) { sample_lanes(*static_cast<const LaneRun*>(run
 void go_to_lanes_body(const void* step) { go_to_lanes(*static_cast<const LaneStep*>(step)); }
 
 TeamOfFibers::Body body_of(int threads, int register_rows) {
+  if (register_rows == kStagedConvs) return play_body<kStagedConvs>;
   if (register_rows == kStacks4) return play_body<kStacks4>;
   if (register_rows == kStacks8) return play_body<kStacks8>;
   if (register_rows < 0) return play_body<kNoCells>;

@@ -65,7 +65,8 @@ FXFAST_DEVICE int ring_index(std::int64_t position, std::int32_t length) {
     return static_cast<int>(static_cast<std::uint32_t>(position) %
                             static_cast<std::uint32_t>(length));
   }
-  return static_cast<int>(static_cast<std::uint64_t>(position) % static_cast<std::uint32_t>(length));
+  return static_cast<int>(static_cast<std::uint64_t>(position) %
+                          static_cast<std::uint32_t>(length));
 }
 
 FXFAST_DEVICE void read_input(const Team& team, const CudaOp& op) {
