@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/finite.h"
+#include "bindings/checksum_module.h"
 #include "bindings/op_tuples.h"
 #include "bindings/sampler_module.h"
 #include "engine/cuda_plan.h"
@@ -380,6 +381,7 @@ PYBIND11_MODULE(_native, module) {
         return bytes_array(pack_cuda_plan(program, choose_kernels(""), {shared_bytes}));
       },
       py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("shared_bytes"));
+  bind_checksum(module);
   module.def("multiply_add_peak", &measure_multiply_add_peak, py::arg("isa"), py::arg("seconds"));
   bind_sampler(module);
 }

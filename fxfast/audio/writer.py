@@ -169,9 +169,10 @@ class BlockWriter:
             )
         if block_ct.shape[1] == 0:
             return block_ct
-        # The largest and the smallest are finite only if all are.
-        peak = max(float(block_ct.max()), -float(block_ct.min()))
-        if not (math.isfinite(float(block_ct.max())) and peak <= _MAX_FLOAT32):
+        # The largest and the smallest are finite only if all are: they are NaN if any is.
+        most, least = float(block_ct.max()), float(block_ct.min())
+        peak = max(most, -least)
+        if not (math.isfinite(most) and peak <= _MAX_FLOAT32):
             finite_t = np.isfinite(block_ct).all(axis=0)
             frame = self.frames + int(np.argmin(finite_t))
             raise NonfiniteError(

@@ -28,18 +28,12 @@ _SPOOL_SAMPLES = 1 << 16
 class Levels:
     """What was measured and done: filled in while the blocks go by.
 
-    ``peak`` is the largest magnitude after the gain; ``loudness_lufs`` that of the file before a
-    gain towards a loudness, None where it was not asked for.
+    ``loudness_lufs`` is that of the file before a gain towards a loudness, None where it was not
+    asked for.
     """
 
     gain_db: float = 0.0
-    peak: float = 0.0
     loudness_lufs: float | None = None
-
-    @property
-    def peak_dbfs(self) -> float | None:
-        """The peak over full scale; None of silence."""
-        return 20.0 * math.log10(self.peak) if self.peak > 0.0 else None
 
 
 def levelled_blocks(
@@ -55,12 +49,8 @@ def levelled_blocks(
     written to ``folder``.
     """
     if processing.normalize is None:
-        blocks = _with_gain(source, processing.gain_db, levels)
-    else:
-        blocks = _normalised(source, processing, sample_rate, folder, levels)
-    for block_ct in blocks:
-        levels.peak = max(levels.peak, peak_of(block_ct))
-        yield block_ct
+        return _with_gain(source, processing.gain_db, levels)
+    return _normalised(source, processing, sample_rate, folder, levels)
 
 
 def _with_gain(
@@ -132,7 +122,7 @@ class _Meter:
 
 
 def peak_of(block_ct: np.ndarray) -> float:
-    """The largest magnitude of a block, 0 of an empty one."""
+    """The largest magnitude of a block, 0 of an empty one; NaN or infinite if a sample is."""
     return max(float(block_ct.max()), -float(block_ct.min())) if block_ct.size else 0.0
 
 
