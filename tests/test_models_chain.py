@@ -21,6 +21,7 @@ from fxfast.models.chain import ChainConfig, ChainModel, PartConfig
 from fxfast.models.conv_stack import ConvLayerConfig, ConvStackConfig
 from fxfast.models.level_gain import LevelGainConfig
 from fxfast.models.long_linear import LongLinearConfig
+from fxfast.models.wavenet import WaveNetModel
 from fxfast.pairs.pair_set import Pair
 from fxfast.player import Player
 from fxfast.training import Observer, Step, TrainConfig, train
@@ -143,6 +144,49 @@ def test_a_distortion_into_a_room_is_learnt_end_to_end(tmp_path: Path) -> None:
     of_room = train(TrainConfig(), [distorted_room()], linear, tmp_path / "linear")
     assert result.test_esr < 0.1 * of_room.test_esr
     assert result.test_esr < 0.01 * result.best_gain_esr
+
+
+@pytest.mark.parametrize("net", ["tcn-16", "lstm-16", "conv-lstm-24", "a1-nano"])
+def test_a_net_behind_a_fitted_part_starts_as_a_wire(net: str, tmp_path: Path) -> None:
+    pair = distorted_room(20_000)
+    alone = models.create("linear-200ms")
+    train(TrainConfig(), [pair], alone, tmp_path / "alone")
+    both = models.create(f"linear-200ms+{net}")
+    train(TrainConfig(epochs=1, block_samples=512), [pair], both, tmp_path / "both")
+    x = sound(3000, 2)
+    graphs = [model.to_graph(RATE) for model in (alone, both)]
+    expected, started = (Player(graph, mode="stream").render(x) for graph in graphs)
+    # Other operations follow, so the long filter may run in blocks of another size.
+    assert np.abs(started - expected).max() <= TOLERANCES["windows_and_engine"].value
+
+
+def test_steps_learn_what_a_fitted_part_leaves(tmp_path: Path) -> None:
+    dry = sound(16_000)
+    heard = lfilter([0.3, 0.2, 0.1], [1.0, -0.5], dry)
+    pair = Pair("a", dry, np.tanh(6.0 * heard).astype(np.float32), RATE)
+    both = ChainModel(ChainConfig((ROOM, NET)))
+    alone = train(replace(STEPS, epochs=1), [pair], both, tmp_path / "fit")
+    both = ChainModel(ChainConfig((ROOM, NET)))
+    together = train(STEPS, [pair], both, tmp_path / "both")
+    assert together.validation_esr < 0.5 * alone.validation_esr
+    assert together.test_esr < 0.5 * alone.test_esr
+
+
+def test_a_wavenet_with_a_skip_is_the_same_everywhere() -> None:
+    preset = models.presets()["a1-nano"].presets["a1-nano"]
+    config = replace(preset, skip=True)
+    model = WaveNetModel(config)
+    model.calibrate(0.1, 0.2)
+    graph = model.to_graph(RATE)
+    again = models.from_graph(graph)
+    assert again.config.skip
+    x = sound(model.receptive_field + 2000)
+    rendered = Player(graph, mode="stream").render(x)[model.receptive_field - 1 :]
+    x_bct = torch.from_numpy(x)[None, None]
+    for module in (model, again, model.as_torch()):
+        with torch.no_grad():
+            made = module(x_bct).numpy()[0, 0]
+        assert np.abs(made - rendered).max() <= TOLERANCES["windows_and_engine"].value
 
 
 def test_a_fitted_part_moves_by_small_steps(tmp_path: Path) -> None:

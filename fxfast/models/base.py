@@ -23,7 +23,7 @@ import torch
 
 from fxfast.data import Piece
 from fxfast.errors import ModelError
-from fxfast.graph import Knob, ModelGraph
+from fxfast.graph import Knob, ModelGraph, Residual
 
 # Told the share of a fit that is done, 0 to 1, and what is being found.
 Progress = Callable[[float, str], None]
@@ -111,6 +111,11 @@ class AudioModel(torch.nn.Module, ABC):
 
         Audio is far from the unit variance that initial weights are made for: without
         this, quiet material trains slowly or not at all."""
+
+    @property
+    def output_layer(self) -> torch.nn.Module:
+        """Of a net, the layer whose weights and bias make the output: zeros make silence."""
+        raise NotImplementedError(f"{self.architecture} has no output layer")
 
     @classmethod
     def has_fit(cls) -> bool:
@@ -247,8 +252,9 @@ def class_of(architecture: Any) -> type[AudioModel]:
 def _architecture_of(graph: ModelGraph) -> type[AudioModel]:
     named = graph.metadata.get("architecture")
     found = _known_architectures().get(named) if isinstance(named, str) else None
+    inside = graph.root.child.kind if isinstance(graph.root, Residual) else graph.kind
     # A chain names its parts: without the names it is none.
-    if found is not None and (graph.kind in found.graph_kinds or named == "chain"):
+    if found is not None and ({graph.kind, inside} & {*found.graph_kinds} or named == "chain"):
         return found
     return _architecture_of_kind(graph.kind)
 

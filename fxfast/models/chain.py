@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
 import numpy as np
@@ -21,6 +21,8 @@ from fxfast.player import Player
 MAX_PARTS = 8
 # How often a net and the linear parts behind it are found from each other.
 _ROUNDS = 2
+# Less is no level to a net.
+_QUIETEST_REST = 1e-5
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class ChainModel(FittedModel):
     is taken back, and both are found again (``chain_fit``). Then gradient steps move
     all of it, with smaller steps for what was fitted (``step_sizes``).
 
+    A net behind a part that is found at once has a skip and zeros for its output layer before its
+    first step: the chain starts as what was found, and the net learns what that leaves (residual
+    learning: K. He and others, Deep residual learning for image recognition, CVPR 2016; zeros at
+    its end: H. Zhang, Y. Dauphin, T. Ma, Fixup initialization, ICLR 2019).
+
     ``receptive_field`` is what a training step hears: parts that remember for ever get a good
     part of their memory (``step_history``); validation and rendering hear all of it.
     """
@@ -74,13 +81,18 @@ class ChainModel(FittedModel):
     def of_presets(cls, name: str) -> ChainConfig:
         """The config of "NAME+NAME". Raises ``ModelError`` for names that are no presets."""
         known, parts = presets(), []
+        behind_fit = False
         for each in name.split("+"):
             if each not in known:
                 raise ModelError(
                     f"model: expected presets with + between them, of {', '.join(known)}, "
                     f"got {each!r} in {name!r}"
                 )
-            parts.append(PartConfig(known[each].architecture, known[each].presets[each]))
+            cls_of_part, config = known[each], known[each].presets[each]
+            if behind_fit and not cls_of_part.has_fit():
+                config = replace(config, skip=True)
+            behind_fit = behind_fit or cls_of_part.has_fit()
+            parts.append(PartConfig(cls_of_part.architecture, config))
         return ChainConfig(tuple(parts))
 
     def _parts(self) -> Iterable[AudioModel]:
@@ -222,9 +234,7 @@ def _fit_in_turn(
     fitted = [index for index, part in enumerate(parts) if part.has_fit()]
     for index, part in enumerate(parts):
         if not part.has_fit():
-            dry, wet = (_rms([getattr(p, side) for p in pieces[0]]) for side in ("dry", "wet"))
-            # What is fitted behind a net is fitted to a wire in its place.
-            part.calibrate(dry, dry if fitted and fitted[-1] > index else wet)
+            _prepare(part, pieces[0], bool(fitted) and fitted[-1] > index)
             continue
         done, name = fitted.index(index), part.architecture
 
@@ -234,6 +244,19 @@ def _fit_in_turn(
         part.fit(*pieces, sample_rate, told)
         pieces = _all_passed(part, pieces, sample_rate)
     return pieces
+
+
+def _prepare(net: AudioModel, training: Sequence[Piece], fits_behind: bool) -> None:
+    """Tells a net how loud it is around it; one with a skip becomes a wire."""
+    dry = _rms([piece.dry for piece in training])
+    if net.config.skip:
+        rest = _rms([piece.wet - piece.dry for piece in training])
+        net.calibrate(dry, max(min(rest, dry), _QUIETEST_REST))
+        for parameter in net.output_layer.parameters():
+            parameter.data.zero_()
+        return
+    # What is fitted behind a net is fitted to a wire in its place.
+    net.calibrate(dry, dry if fits_behind else _rms([piece.wet for piece in training]))
 
 
 def _all_passed(part: AudioModel, pieces: Parts, sample_rate: int) -> Parts:

@@ -168,6 +168,10 @@ class ConvStack(AudioModel):
         if self.config.layers[-1].activation not in ("tanh", "sigmoid"):
             self.output_gain.fill_(power_of_two(output_rms))
 
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.convolutions[-1]
+
     def as_torch(self) -> nn.Module:
         """The same function from ``torch.nn`` modules alone, with a copy of the weights.
 
@@ -246,7 +250,7 @@ class WithSkip(nn.Module):
         self.receptive_field = receptive_field
 
     def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
-        y_bct: torch.Tensor = self.net(x_bct) + x_bct[:, :, self.receptive_field - 1 :]
+        y_bct: torch.Tensor = self.net(x_bct) + x_bct[:, :1, self.receptive_field - 1 :]
         return y_bct
 
 

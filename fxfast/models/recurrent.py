@@ -175,6 +175,10 @@ class RecurrentModel(AudioModel):
         self.input_gain.fill_(1.0 / power_of_two(input_rms))
         self.output_gain.fill_(power_of_two(output_rms))
 
+    @property
+    def output_layer(self) -> nn.Module:
+        return self.net.head[-1]
+
     def as_torch(self) -> nn.Module:
         """The same function from ``torch.nn`` modules alone, with a copy of the weights."""
         with torch.random.fork_rng(devices=[]):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from fxfast.errors import InputError, ModelError
-from fxfast.graph import Knob, ModelGraph, WaveNet
+from fxfast.graph import Knob, ModelGraph, Node, Residual, WaveNet
 from fxfast.models.base import AudioModel, register
-from fxfast.models.conv_stack import as_array, power_of_two
+from fxfast.models.conv_stack import WithSkip, as_array, power_of_two
 from fxfast.models.wavenet_config import WaveNetConfig, config_of, wavenet_presets
 from fxfast.models.wavenet_graph import named_arrays, net_config, net_node, skeleton
 from fxfast.models.wavenet_layers import NativeConv1d, Net
@@ -66,7 +66,7 @@ class WaveNetModel(AudioModel):
         if self.knobs:
             audio_bct = torch.cat([audio_bct, x_bct[:, 1:]], dim=1)
         y_bct: torch.Tensor = self.net(audio_bct) * self.output_gain
-        return y_bct
+        return y_bct + x_bct[:, :1, field - 1 :] if self.config.skip else y_bct
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -85,26 +85,34 @@ class WaveNetModel(AudioModel):
         self.input_gain.fill_(1.0 / power_of_two(input_rms))
         self.output_gain.fill_(power_of_two(output_rms / _USUAL_OUTPUT_RMS))
 
+    @property
+    def output_layer(self) -> nn.Module:
+        net = self.net
+        last = net.head[-1].conv if len(net.head) else net.arrays[-1].head
+        return cast(nn.Module, last)
+
     def as_torch(self) -> nn.Module:
         """The same function through ``torch.nn`` convolutions alone, with a copy of the weights."""
         graph = self.to_graph(sample_rate=1)
         with torch.random.fork_rng(devices=[]):
-            net = Net(net_config(graph.root), 1 + len(self.knobs), nn.Conv1d)
+            net = Net(net_config(_net_of(graph)), 1 + len(self.knobs), nn.Conv1d)
         _load(net, graph)
-        return net
+        return WithSkip(net, self.receptive_field) if self.config.skip else net
 
     def to_graph(self, sample_rate: int) -> ModelGraph:
         state = {name: as_array(value) for name, value in self.net.state_dict().items()}
         _scale_input(state, self.config, np.float32(self.input_gain.item()))
         config = _scale_output(state, self.config, float(self.output_gain))
         channels = 1 + len(self.knobs)
-        root = net_node(config, lambda name, shape: state[name].reshape(shape), channels)
+        net = net_node(config, lambda name, shape: state[name].reshape(shape), channels)
+        root = Residual(net) if config.skip else net
         metadata = {"architecture": self.architecture}
         return ModelGraph(root, sample_rate, metadata=metadata, knobs=self.knobs)
 
     @classmethod
     def from_graph(cls, graph: ModelGraph) -> Self:
-        config = replace(net_config(graph.root), knobs=graph.knobs)
+        skip = isinstance(graph.root, Residual)
+        config = replace(net_config(_net_of(graph)), knobs=graph.knobs, skip=skip)
         with torch.random.fork_rng(devices=[]):
             model = cls(config)
         model._levels_are_set = True
@@ -123,8 +131,12 @@ class WaveNetModel(AudioModel):
         return config
 
 
+def _net_of(graph: ModelGraph) -> Node:
+    return graph.root.child if isinstance(graph.root, Residual) else graph.root
+
+
 def _load(net: Net, graph: ModelGraph) -> None:
-    arrays = named_arrays(graph.root)  # type: ignore[arg-type]
+    arrays = named_arrays(_net_of(graph))  # type: ignore[arg-type]
     state = net.state_dict()
     net.load_state_dict(
         {name: torch.tensor(array).reshape(state[name].shape) for name, array in arrays.items()}

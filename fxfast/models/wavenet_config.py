@@ -118,6 +118,7 @@ class WaveNetConfig:
 
     ``head_scale`` is a constant, not trained. Without ``condition`` the input is the
     condition. ``knobs`` are channels of the input after the audio: so they reach every layer.
+    ``skip`` adds the audio to the output.
     """
 
     arrays: tuple[LayerArrayConfig, ...]
@@ -125,6 +126,7 @@ class WaveNetConfig:
     head_scale: float = 1.0
     condition: WaveNetConfig | None = None
     knobs: tuple[Knob, ...] = ()
+    skip: bool = False
 
     @property
     def out_channels(self) -> int:
