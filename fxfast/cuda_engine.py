@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 
 from fxfast.cuda_library import CudaLibrary, CudaMemoryError, Memory, device_index
+from fxfast.cuda_slot import Slot, Stretch
 from fxfast.errors import BuildError, InputError
 from fxfast.native import engine
 from fxfast.native_ops import native_ops
@@ -42,10 +42,15 @@ _HEADER = np.dtype(
         ("layer_count", "<u8"),
     ]
 )
-_OP_INTS, _OP_KIND, _OP_OUT, _OP_PARAMS, _OP_STATE = 30, 0, 5, 18, 19
-_RECURRENT = 6
+_STATE_PREFIX = 4  # floats of a state before the cells
 JOB = np.dtype(
-    [(name, "<i8") for name in ("input", "output", "first", "samples", "warm_up", "state")]
+    [
+        (name, "<i8")
+        for name in (
+            *("input", "output", "first", "samples", "warm_up", "state"),
+            *("knobs", "knob_stride"),
+        )
+    ]
 )
 # Samples of one launch: enough to fill a device, and with it and the next one little memory.
 LAUNCH_SAMPLES = 1 << 25
@@ -53,14 +58,6 @@ LAUNCH_SAMPLES = 1 << 25
 # where teams would have nothing to do, so what is played again there costs no time.
 _LEAST_REACHES = 2
 _LEAST_SEGMENT = 1024
-
-
-class Stretch(NamedTuple):
-    """Samples ``first`` to ``end`` of a row, played in one launch."""
-
-    row: int
-    first: int
-    end: int
 
 
 class CudaEngine:
@@ -77,15 +74,11 @@ class CudaEngine:
         if self.device >= count:
             raise InputError(f"device: expected one of {count} CUDA devices, got {device}")
         self._facts = self._library.facts(self.device)
-        plan: np.ndarray = engine().cuda_plan(
-            list(program.lines),
-            native_ops(program),
-            program.output_line,
-            self._facts.shared_bytes,
-        )
+        self._program = list(program.lines), native_ops(program), program.output_line
+        self.knobs = program.lines[0] - 1
+        plan: np.ndarray = engine().cuda_plan(*self._program, self._facts.shared_bytes)
         header = plan[: _HEADER.itemsize].view(_HEADER)[0]
         self._header = header
-        self._first_state = _first_state(plan, header)
         shared = int(header["shared_floats"]) * 4
         with self.on_device():
             per_processor = self._library.prepare(
@@ -111,22 +104,25 @@ class CudaEngine:
             self._library.use(before)
 
     def render(self, rows: np.ndarray, knobs: np.ndarray | None = None) -> np.ndarray:
-        """(R, T) float32 to the same, every row a stream that starts settled. Models with knobs
-        are not played here: ``knobs`` is None.
+        """(R, T) float32 to the same, every row a stream that starts settled. ``knobs`` are
+        values (K), or rows (K, T), of a model that has some; None: all at zero.
 
         Raises ``InputError`` for NaN or infinity and ``CudaMemoryError`` where not even one
         segment fits."""
-        assert knobs is None or knobs.size == 0
         engine().require_finite(rows)
+        values = self._knob_values(knobs)
         if self.is_recurrent:
-            stream = CudaStream(self, rows.shape[0])
+            stream = CudaStream(self, rows.shape[0], values[:, :1].ravel())
             step = max(1, LAUNCH_SAMPLES // max(1, rows.shape[0]))
-            blocks = [stream.play(rows[:, t : t + step]) for t in range(0, rows.shape[1], step)]
+            blocks = [
+                stream.play(rows[:, t : t + step], _between(values, t, t + step))
+                for t in range(0, rows.shape[1], step)
+            ]
             return np.concatenate(blocks, axis=1) if blocks else rows.copy()
         samples = min(LAUNCH_SAMPLES, max(_LEAST_SEGMENT, rows.size))
         while True:
             try:
-                return self._render_stretches(rows, samples)
+                return self._render_stretches(rows, values, samples)
             except CudaMemoryError:
                 for slot in self._slots:
                     slot.drop()
@@ -134,18 +130,35 @@ class CudaEngine:
                     raise
                 samples //= 2
 
-    def _render_stretches(self, rows: np.ndarray, launch_samples: int) -> np.ndarray:
+    def _knob_values(self, knobs: np.ndarray | None) -> np.ndarray:
+        """(K, 1) for knobs that are held, (K, T) for others."""
+        if knobs is None or knobs.size == 0:
+            return np.zeros((self.knobs, 1), np.float32)
+        return knobs.reshape(self.knobs, -1)
+
+    def first_state(self, knobs: np.ndarray) -> np.ndarray:
+        """The state of a stream that has heard nothing but silence, but for its rings."""
+        cells = engine().cuda_cells(*self._program, knobs.tolist())
+        state = np.zeros(self.state_floats, np.float32)
+        state[_STATE_PREFIX:][: len(cells)] = cells
+        return state
+
+    def _render_stretches(
+        self, rows: np.ndarray, values: np.ndarray, launch_samples: int
+    ) -> np.ndarray:
         out = np.empty_like(rows)
         with self.on_device():
             for n, stretches in enumerate(_launches(rows.shape, launch_samples)):
                 slot = self._slots[n % 2]
                 slot.collect(out)
-                self._start(slot, rows, stretches)
+                self._start(slot, rows, values, stretches)
             for slot in self._slots:
                 slot.collect(out)
         return out
 
-    def _start(self, slot: Slot, rows: np.ndarray, stretches: list[Stretch]) -> None:
+    def _start(
+        self, slot: Slot, rows: np.ndarray, values: np.ndarray, stretches: list[Stretch]
+    ) -> None:
         """Copies in, plays and copies out, all on the stream of the slot; nothing waits."""
         begins = [max(0, s.first - self.reach) for s in stretches]
         offsets = np.cumsum([0] + [s.end - b for s, b in zip(stretches, begins, strict=True)])
@@ -154,6 +167,8 @@ class CudaEngine:
         staged = slot.host.array(total)
         for stretch, begin, at in zip(stretches, begins, offsets, strict=False):
             staged[at : at + stretch.end - begin] = rows[stretch.row, begin : stretch.end]
+        first, end = min(begins), max(s.end for s in stretches)
+        knobs = slot.put_knobs([(_between(values, first, end), first)])[0]
         samples = sum(s.end - s.first for s in stretches)
         segment = self.segment(samples)
         jobs = []
@@ -161,7 +176,7 @@ class CudaEngine:
             base = int(at) - begin
             for first in range(stretch.first, stretch.end, segment):
                 end = min(first + segment, stretch.end)
-                jobs.append((base, base, first, end - first, self.reach, -1))
+                jobs.append((base, base, first, end - first, self.reach, -1, *knobs))
         slot.stretches = [
             (stretch, int(at) + stretch.first - begin)
             for stretch, begin, at in zip(stretches, begins, offsets, strict=False)
@@ -173,7 +188,8 @@ class CudaEngine:
 
     def play(self, slot: Slot, jobs: np.ndarray, states: int) -> None:
         """Queues jobs from the slot's input to its output."""
-        self._play(slot, jobs, (slot.input.pointer, slot.output.pointer, states), slot.stream)
+        pointers = slot.input.pointer, slot.output.pointer, states
+        self._play(slot, jobs, pointers, slot.stream)
 
     def _play(
         self, slot: Slot, jobs: np.ndarray, pointers: tuple[int, int, int], stream: int
@@ -187,6 +203,7 @@ class CudaEngine:
                 self._plan.pointer,
                 slot.jobs.pointer,
                 source,
+                slot.knobs.pointer,
                 target,
                 states,
                 slot.team_states.pointer,
@@ -198,7 +215,9 @@ class CudaEngine:
 
     def render_there(self, source: int, target: int, shape: tuple[int, int], stream: int) -> None:
         """Queues (R, T) float32 rows that are on the device, to others there, on a stream of the
-        caller's: nothing waits. Calls on several streams at once are the caller's to order."""
+        caller's: nothing waits. Calls on several streams at once are the caller's to order. For
+        models without knobs."""
+        assert self.knobs == 0
         rows, samples = shape
         if rows * samples == 0:
             return
@@ -206,7 +225,16 @@ class CudaEngine:
         if not self.is_recurrent:
             segment = self.segment(rows * samples)
         jobs = [
-            (row * samples, row * samples, first, min(segment, samples - first), self.reach, -1)
+            (
+                row * samples,
+                row * samples,
+                first,
+                min(segment, samples - first),
+                self.reach,
+                -1,
+                0,
+                0,
+            )
             for row in range(rows)
             for first in range(0, samples, segment)
         ]
@@ -222,16 +250,19 @@ class CudaEngine:
         names = ("block_samples", "team_streams", "threads", "shared_floats", "shared_weights")
         return {"teams": self._teams, **{name: int(self._header[name]) for name in names}}
 
-    def stream(self, channels: int) -> CudaStream:
-        return CudaStream(self, channels)
+    def stream(self, channels: int, knobs: np.ndarray | None = None) -> CudaStream:
+        """Channels settled on silence with ``knobs`` (K)."""
+        return CudaStream(self, channels, knobs)
 
 
 class CudaStream:
     """Channels that go on from block to block, their states on the device."""
 
-    def __init__(self, cuda: CudaEngine, channels: int) -> None:
+    def __init__(self, cuda: CudaEngine, channels: int, knobs: np.ndarray | None = None) -> None:
         self._cuda = cuda
         self.channels = channels
+        self._start = np.zeros(cuda.knobs, np.float32) if knobs is None else knobs
+        self._first_state = cuda.first_state(self._start)
         self._library = cuda.library
         with cuda.on_device():
             self._slot = Slot(self._library)
@@ -239,11 +270,13 @@ class CudaStream:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the settled state."""
-        first = np.tile(self._cuda._first_state, self.channels)
+        """Back to the settled state, with the knobs as they were at the start."""
+        self._held = self._start
+        first = np.tile(self._first_state, self.channels)
         self._put(first)
         if self._cuda.reach > 0:
-            self._play(np.zeros((self.channels, 0), np.float32), self._cuda.reach)
+            silence = np.zeros((self.channels, 0), np.float32)
+            self._play(silence, self._cuda.reach, self._held[:, np.newaxis])
 
     def process(self, block: np.ndarray, knobs: np.ndarray | None = None) -> np.ndarray | None:
         """The next block, (C, T), or (T) for one channel, to the same shape. None, and nothing is
@@ -254,13 +287,17 @@ class CudaStream:
         return self.play(block.reshape(self.channels, -1), knobs).reshape(block.shape)
 
     def play(self, rows: np.ndarray, knobs: np.ndarray | None = None) -> np.ndarray:
-        """The next block (C, T). Raises ``InputError`` for NaN or infinity."""
-        assert knobs is None or knobs.size == 0
+        """The next block (C, T); ``knobs`` (K) or (K, T) turn knobs, whose last values stay.
+        Raises ``InputError`` for NaN or infinity."""
         rows = np.ascontiguousarray(rows)
         engine().require_finite(rows)
-        return self._play(rows, 0)
+        values = self._held[:, np.newaxis] if knobs is None else self._cuda._knob_values(knobs)
+        out = self._play(rows, 0, values)
+        if rows.shape[1] > 0:
+            self._held = values[:, -1].copy()
+        return out
 
-    def _play(self, rows: np.ndarray, warm_up: int) -> np.ndarray:
+    def _play(self, rows: np.ndarray, warm_up: int, values: np.ndarray) -> np.ndarray:
         samples = rows.shape[1]
         jobs = np.zeros(self.channels, JOB)
         jobs["input"] = jobs["output"] = np.arange(self.channels) * samples
@@ -270,6 +307,7 @@ class CudaStream:
         slot, library = self._slot, self._library
         with self._cuda.on_device():
             slot.reserve(rows.size)
+            jobs["knobs"], jobs["knob_stride"] = slot.put_knobs([(values, 0)])[0]
             library.copy(slot.input.pointer, rows.ctypes.data, rows.nbytes, slot.stream)
             self._cuda.play(slot, jobs, self._states.pointer)
             library.copy(out.ctypes.data, slot.output.pointer, out.nbytes, slot.stream)
@@ -302,63 +340,9 @@ class CudaStream:
         self._put(np.frombuffer(state, np.float32).copy())
 
 
-class Slot:
-    """Buffers and a stream of one launch; they grow and are kept."""
-
-    def __init__(self, library: CudaLibrary) -> None:
-        self._library = library
-        self.stream = library.new_stream()
-        self.host = Memory(library, 0, pinned=True)
-        self.input = Memory(library, 0)
-        self.output = Memory(library, 0)
-        self.jobs = Memory(library, 0)
-        self.team_states = Memory(library, 0)
-        self.stretches: list[tuple[Stretch, int]] = []
-
-    def reserve(self, samples: int) -> None:
-        for memory in (self.host, self.input, self.output):
-            memory.grow(4 * samples)
-
-    def reserve_jobs(self, jobs: np.ndarray, state_floats: int, stream: int) -> None:
-        self.jobs.grow(jobs.nbytes)
-        self.team_states.grow(4 * state_floats)
-        # From pageable memory: the copy has read the jobs when it returns.
-        self._library.copy(self.jobs.pointer, jobs.ctypes.data, jobs.nbytes, stream)
-
-    def collect(self, out: np.ndarray) -> None:
-        """Waits for the launch, if there is one, and takes its samples."""
-        if not self.stretches:
-            return
-        self._library.wait(self.stream)
-        last, at = self.stretches[-1]
-        staged = self.host.array(at + last.end - last.first)
-        for stretch, at in self.stretches:
-            length = stretch.end - stretch.first
-            out[stretch.row, stretch.first : stretch.end] = staged[at : at + length]
-        self.stretches = []
-
-    def drop(self) -> None:
-        """Forgets a launch that failed half-way, and gives its memory back."""
-        self._library.wait(self.stream)
-        self.stretches = []
-        for memory in (self.host, self.input, self.output, self.jobs, self.team_states):
-            memory.release()
-
-    def __del__(self) -> None:
-        if hasattr(self, "stream"):
-            self._library.free_stream(self.stream)
-
-
-def _first_state(plan: np.ndarray, header: np.void) -> np.ndarray:
-    """The state of a stream that has heard nothing: its cells are those of the plan."""
-    count = int(header["op_count"])
-    ops = plan[_HEADER.itemsize :][: count * _OP_INTS * 4].view(np.int32).reshape(count, _OP_INTS)
-    floats = plan[len(plan) - 4 * int(header["floats"]) :].view(np.float32)
-    state = np.zeros(int(header["state_floats"]), np.float32)
-    for op in ops[ops[:, _OP_KIND] == _RECURRENT]:
-        values = 2 * op[_OP_OUT]
-        state[op[_OP_STATE] :][:values] = floats[op[_OP_PARAMS] :][:values]
-    return state
+def _between(values: np.ndarray, first: int, end: int) -> np.ndarray:
+    """Knobs that turn from one sample to another; held ones as they are."""
+    return values if values.shape[1] == 1 else values[:, first:end]
 
 
 def _launches(shape: tuple[int, ...], launch_samples: int) -> Iterator[list[Stretch]]:

@@ -35,6 +35,7 @@ class _Run(ctypes.Structure):
         ("plan", ctypes.c_void_p),
         ("jobs", ctypes.c_void_p),
         ("input", ctypes.c_void_p),
+        ("knobs", ctypes.c_void_p),
         ("output", ctypes.c_void_p),
         ("states", ctypes.c_void_p),
         ("team_states", ctypes.c_void_p),
@@ -126,13 +127,13 @@ class CudaLibrary:
 
     def play(
         self,
-        pointers: tuple[int, int, int, int, int, int],
+        pointers: tuple[int, int, int, int, int, int, int],
         job_count: int,
         launch: tuple[int, int, int, int],
         stream: int,
     ) -> None:
-        """``pointers``: plan, jobs, input, output, states, states of teams; ``launch``: teams,
-        threads, register rows, bytes of shared memory."""
+        """``pointers``: plan, jobs, input, knobs, output, states, states of teams; ``launch``:
+        teams, threads, register rows, bytes of shared memory."""
         run = _Run(*pointers, job_count)
         self._call("fxfast_cuda_play", ctypes.byref(run), *launch, ctypes.c_void_p(stream))
 

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from fxfast import cuda_engine
-from fxfast.cuda_engine import CudaEngine, CudaStream, Slot
+from fxfast.cuda_engine import CudaEngine, CudaStream
 from fxfast.cuda_library import CudaMemoryError, Memory
+from fxfast.cuda_slot import Slot
 from fxfast.native import engine
 
 LAUNCHES = 2
@@ -29,16 +30,47 @@ _LEAST_SPLIT = 1024
 class PackedStream:
     """Channels that go on from block to block; made by :meth:`Packed.stream`."""
 
-    def __init__(self, packed: Packed, channels: int) -> None:
+    def __init__(self, packed: Packed, channels: int, knobs: np.ndarray) -> None:
         self._packed = packed
         self.channels = channels
         self.position = 0
         self.past_ct = np.zeros((channels, 0), np.float32)
+        self.settled = packed.settled_state(knobs)
         self.states = packed.take_states(channels)
+        # Where knobs stand; how they turned before, for past_ct; how they turn from here on. None:
+        # they do not.
+        self._held = knobs[:, np.newaxis]
+        self._turned: np.ndarray | None = None
+        self._turning: np.ndarray | None = None
+
+    def turn(self, rows: np.ndarray) -> None:
+        """How knobs turn in the next block, (K, T)."""
+        self._turning = rows
+
+    def knobs(self, samples: int) -> np.ndarray:
+        """Of past_ct and so many samples more, or (K, 1) where knobs are held."""
+        if self._turned is None and self._turning is None:
+            return self._held
+        past = self.past_ct.shape[1]
+        turned = np.repeat(self._held, past, axis=1) if self._turned is None else self._turned
+        return np.concatenate([turned, self._now(samples)], axis=1)
+
+    def _now(self, samples: int) -> np.ndarray:
+        if self._turning is None:
+            return np.repeat(self._held, samples, axis=1)
+        return self._turning[:, :samples]
 
     def go_on(self, block_ct: np.ndarray, reach: int) -> None:
         """The block was played."""
-        self.position += block_ct.shape[1]
+        samples = block_ct.shape[1]
+        if samples and (self._turned is not None or self._turning is not None):
+            both = self.knobs(samples)
+            self._turned = both[:, -reach:].copy() if reach > 0 else None
+            self._held = both[:, -1:].copy()
+            if self._turning is not None:
+                self._turning = self._turning[:, samples:]
+                self._turning = self._turning if self._turning.size else None
+        self.position += samples
         if reach > 0:
             both_ct = np.concatenate([self.past_ct, block_ct[:, -reach:]], axis=1)
             self.past_ct = np.ascontiguousarray(both_ct[:, -reach:])
@@ -64,14 +96,23 @@ class Packed:
         with cuda.on_device():
             for _ in range(LAUNCHES):
                 self._slots.put(Slot(self._library))
-        # A stream that has heard nothing but silence.
-        self._settled = np.zeros(0, np.float32)
-        if cuda.is_recurrent:
-            self._settled = np.frombuffer(CudaStream(cuda, 1).save(), np.float32)
+        self._settled: dict[bytes, np.ndarray] = {}
 
-    def stream(self, channels: int = 1) -> PackedStream:
-        """A stream settled on silence. Raises ``CudaMemoryError`` where its state does not fit."""
-        return PackedStream(self, channels)
+    def stream(self, channels: int = 1, knobs: np.ndarray | None = None) -> PackedStream:
+        """A stream settled on silence with ``knobs`` (K). Raises ``CudaMemoryError`` where its
+        state does not fit."""
+        values = np.zeros(self._cuda.knobs, np.float32) if knobs is None else knobs
+        return PackedStream(self, channels, values)
+
+    def settled_state(self, knobs: np.ndarray) -> np.ndarray:
+        """That of a stream that has heard nothing but silence; empty where none is kept."""
+        if not self._cuda.is_recurrent:
+            return np.zeros(0, np.float32)
+        key = knobs.tobytes()
+        if key not in self._settled:
+            state = CudaStream(self._cuda, 1, knobs).save()
+            self._settled[key] = np.frombuffer(state, np.float32)
+        return self._settled[key]
 
     def take_states(self, channels: int) -> list[Memory]:
         """States of a recurrent model, one for each channel; what is in them is old."""
@@ -145,7 +186,7 @@ class Packed:
             past = stream.past_ct.shape[1]
             row_ct[:, :past] = stream.past_ct
             row_ct[:, past:] = block_ct
-        jobs, states = self._jobs(pieces, starts)
+        jobs, states = self._jobs(slot, pieces, starts)
         if len(jobs):
             library, stream_id = self._library, slot.stream
             self._settle(pieces, stream_id)
@@ -164,29 +205,39 @@ class Packed:
         returns."""
         for stream, _ in pieces:
             for state in stream.states if stream.position == 0 else []:
-                self._library.copy(
-                    state.pointer, self._settled.ctypes.data, self._settled.nbytes, stream_id
-                )
+                settled = stream.settled
+                self._library.copy(state.pointer, settled.ctypes.data, settled.nbytes, stream_id)
 
-    def _jobs(self, pieces: Sequence[Piece], starts: np.ndarray) -> tuple[np.ndarray, int]:
+    def _jobs(
+        self, slot: Slot, pieces: Sequence[Piece], starts: np.ndarray
+    ) -> tuple[np.ndarray, int]:
         """Jobs of all pieces, and the address that their states are counted from."""
         addresses = [state.pointer for stream, _ in pieces for state in stream.states]
         base = min(addresses, default=0)
         samples = sum(block_ct.size for _, block_ct in pieces)
         segment = self._cuda.segment(samples)
         jobs: list[tuple[int, ...]] = []
-        for (stream, block_ct), start in zip(pieces, starts, strict=False):
+        knobs = self._put_knobs(slot, pieces)
+        for (stream, block_ct), start, turned in zip(pieces, starts, knobs, strict=False):
             past, fresh = stream.past_ct.shape[1], block_ct.shape[1]
             for channel in range(stream.channels if fresh else 0):
                 at = int(start) + channel * (past + fresh)
                 if self._cuda.is_recurrent:
                     state = (stream.states[channel].pointer - base) // 4
-                    jobs.append((at, at, 0, fresh, 0, state))
+                    jobs.append((at, at, 0, fresh, 0, state, *turned))
                     continue
                 sample_0 = at + past - stream.position
                 end = stream.position + fresh
                 jobs += [
-                    (sample_0, sample_0, first, min(segment, end - first), self._reach, -1)
+                    (sample_0, sample_0, first, min(segment, end - first), self._reach, -1, *turned)
                     for first in range(stream.position, end, segment)
                 ]
         return np.array(jobs, cuda_engine.JOB), base
+
+    def _put_knobs(self, slot: Slot, pieces: Sequence[Piece]) -> list[tuple[int, int]]:
+        parts = []
+        for stream, block_ct in pieces:
+            # Jobs of a recurrent model begin at the block, those of others count from the start.
+            first = 0 if self._cuda.is_recurrent else stream.position - stream.past_ct.shape[1]
+            parts.append((stream.knobs(block_ct.shape[1]), first))
+        return slot.put_knobs(parts)

@@ -11,6 +11,7 @@ import numpy as np
 from fxfast.cuda_engine import CudaEngine
 from fxfast.errors import InputError
 from fxfast.graph import ModelGraph
+from fxfast.knob_rows import Knobs, default_values, knob_rows, knob_values, scaled, values_after
 from fxfast.lowering import lower, lower_for_device
 from fxfast.native import engine
 from fxfast.native_ops import native_ops
@@ -18,8 +19,6 @@ from fxfast.native_ops import native_ops
 MODES = ("offline", "stream")
 
 Audio = TypeVar("Audio")
-# A number or an array (T) for each knob, by name.
-Knobs = Mapping[str, "float | np.ndarray"]
 
 
 class Player:
@@ -58,7 +57,7 @@ class Player:
             raise InputError(f"threads: expected an integer from 1 to 1024, got {threads!r}")
         self.graph = graph
         self.mode = mode
-        self._start = _knob_values(graph, np.array([k.default for k in graph.knobs]), knobs)
+        self._start = default_values(graph, knobs)
         program = lower(graph, merge=True)
         self._engine = engine().Engine(
             list(program.lines),
@@ -116,7 +115,7 @@ class Player:
                 f"audio: expected shape (T), (C, T) or (B, C, T), got {_shape_text(array)}"
             )
         rows = array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, 0)
-        values = self._knob_rows(knobs, self._start, rows.shape[1])
+        values = knob_rows(self.graph, knobs, self._start, rows.shape[1])
         played = (self._cuda or self._engine).render(rows, values)
         y: Audio = _as_kind_of(x, played.reshape(array.shape))
         return y
@@ -126,7 +125,7 @@ class Player:
         (those that are not named: as the player has them)."""
         if type(channels) is not int or not 1 <= channels <= 65536:
             raise InputError(f"channels: expected an integer from 1 to 65536, got {channels!r}")
-        return Stream(self, channels, _knob_values(self.graph, self._start, knobs))
+        return Stream(self, channels, knob_values(self.graph, self._start, knobs))
 
     @property
     def cuda(self) -> CudaEngine | None:
@@ -137,29 +136,6 @@ class Player:
     def native(self) -> Any:
         """The native engine."""
         return self._engine
-
-    def _knob_rows(
-        self, knobs: Knobs | None, standing: np.ndarray, samples: int
-    ) -> np.ndarray | None:
-        """Values (K) or rows (K, samples) for the engine; none where the model has no knobs."""
-        turned = {n: v for n, v in (knobs or {}).items() if np.ndim(v) > 0}
-        held = {n: float(v) for n, v in (knobs or {}).items() if n not in turned}  # type: ignore[arg-type]
-        values = _knob_values(self.graph, standing, held, frozenset(turned))
-        if not self.graph.knobs:
-            return None
-        scaled = _scaled(self.graph, values)
-        if not turned:
-            return scaled
-        rows = np.repeat(scaled[:, np.newaxis], samples, axis=1)
-        for index, knob in enumerate(self.graph.knobs):
-            if knob.name in turned:
-                row = knob.scaled(turned[knob.name])
-                if row.shape != (samples,):
-                    raise InputError(
-                        f"knob {knob.name}: expected {samples} values, got {_shape_text(row)}"
-                    )
-                rows[index] = row
-        return np.ascontiguousarray(rows)
 
     @staticmethod
     def process_together(
@@ -203,11 +179,11 @@ class Stream:
         self._player = player
         self._start = self._standing = knobs
         self.is_on_cuda = player.cuda is not None
-        scaled = _scaled(player.graph, knobs) if knobs.size else None
+        start = scaled(player.graph, knobs) if knobs.size else None
         self._stream: Any = (
-            engine().Stream(player.native, channels, scaled)
+            engine().Stream(player.native, channels, start)
             if player.cuda is None
-            else player.cuda.stream(channels)
+            else player.cuda.stream(channels, start)
         )
         self._process: Any = self._stream.process
 
@@ -235,7 +211,7 @@ class Stream:
         values = None
         if knobs:
             samples = array.shape[-1] if array.ndim else 0
-            values = self._player._knob_rows(knobs, self._standing, samples)
+            values = knob_rows(self._player.graph, knobs, self._standing, samples)
         y: np.ndarray | None = self._process(array, values)
         if y is None:
             raise InputError(
@@ -243,8 +219,7 @@ class Stream:
                 f"{' or (T)' if self.channels == 1 else ''} in a stream, got {_shape_text(array)}"
             )
         if knobs and y.size:
-            last = {name: float(np.ravel(value)[-1]) for name, value in knobs.items()}
-            self._standing = _knob_values(self._player.graph, self._standing, last)
+            self._standing = values_after(self._player.graph, self._standing, knobs)
         found: Audio = _as_kind_of(block, y)
         return found
 
@@ -267,31 +242,6 @@ class Stream:
         if not isinstance(state, bytes):
             raise InputError(f"state: expected bytes, got {type(state).__name__}")
         self._stream.restore(state)
-
-
-def _knob_values(
-    graph: ModelGraph,
-    standing: np.ndarray,
-    turned: Mapping[str, float] | None,
-    more: frozenset[str] = frozenset(),
-) -> np.ndarray:
-    """Where the knobs stand, in their own units: ``standing`` with those that are ``turned``."""
-    names = [knob.name for knob in graph.knobs]
-    for name in [*(turned or {}), *more]:
-        if name not in names:
-            known = ", ".join(names) if names else "none: the model has no knobs"
-            raise InputError(f"knobs: expected {known}, got {name!r}")
-    values = standing.astype(np.float64)
-    for name, value in (turned or {}).items():
-        index = names.index(name)
-        graph.knobs[index].scaled(value)  # refuses what is out of range
-        values[index] = value
-    return values
-
-
-def _scaled(graph: ModelGraph, values: np.ndarray) -> np.ndarray:
-    scaled = [knob.scaled(value) for knob, value in zip(graph.knobs, values, strict=True)]
-    return np.array(scaled, np.float32)
 
 
 def _is_torch(x: object) -> bool:

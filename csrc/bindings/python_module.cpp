@@ -381,6 +381,14 @@ PYBIND11_MODULE(_native, module) {
         return bytes_array(pack_cuda_plan(program, choose_kernels(""), {shared_bytes}));
       },
       py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("shared_bytes"));
+  module.def(
+      "cuda_cells",
+      [](const std::vector<int>& lines, const std::vector<OpTuple>& ops, std::uint32_t output_line,
+         const std::vector<float>& knobs) {
+        const Program program = program_of(lines, ops, output_line);
+        return cuda_cells(program, choose_kernels(""), knobs);
+      },
+      py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("knobs"));
   bind_checksum(module);
   module.def("multiply_add_peak", &measure_multiply_add_peak, py::arg("isa"), py::arg("seconds"));
   bind_sampler(module);

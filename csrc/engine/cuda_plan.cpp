@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "base/check.h"
+#include "engine/cuda_cells.h"
 #include "engine/cuda_steps.h"
 #include "engine/packed_plan.h"
-#include "engine/stream_state.h"
 
 namespace fxfast {
 namespace {
@@ -50,24 +50,6 @@ int register_rows(int rows) {
   return 0;
 }
 
-// The cells after silence, h and then c of each recurrent operation in order.
-std::vector<std::vector<float>> settled_cells(const PlanView& plan, const KernelTable& kernels) {
-  AlignedBuffer state(plan.state_bytes());
-  settle(plan, kernels, state.data());
-  std::vector<std::vector<float>> cells;
-  for (std::size_t i = 0; i < plan.op_count(); ++i) {
-    const PlanOp& op = plan.op(i);
-    if (op.kind != static_cast<std::uint32_t>(OpKind::kRecurrent)) continue;
-    const float* h = reinterpret_cast<const float*>(state.data() + op.cell_offset);
-    const float* c = h + gate_block_floats(op.out_channels);
-    // c of an LSTM stands in the domain of exp2.
-    const float scale = op.cell == static_cast<std::uint32_t>(Cell::kLstm) ? 0.34657359028f : 1.0f;
-    std::vector<float>& both = cells.emplace_back(h, h + op.out_channels);
-    for (std::uint32_t u = 0; u < op.out_channels; ++u) both.push_back(c[u] * scale);
-  }
-  return cells;
-}
-
 class Packer {
  public:
   Packer(const Program& program, const KernelTable& kernels, const CudaLimits& limits)
@@ -81,10 +63,6 @@ class Packer {
   }
 
   AlignedBuffer pack() {
-    if (program_.line_channels[0] != 1) {
-      throw ModelError("knobs: expected a model without knobs on CUDA, got " +
-                       std::to_string(program_.line_channels[0] - 1));
-    }
     set_team();
     if (!fit()) {
       throw ModelError("model: expected lines that fit " + std::to_string(limits_.shared_bytes) +
@@ -350,11 +328,13 @@ class Packer {
       if (step.op != nullptr) set_op(out, step);
       if (step.kind == CudaOpKind::kRecurrent) {
         out.state = cell;
+        cell += static_cast<std::int32_t>(cells_[recurrent].size());
         out.params = add_floats(cells_[recurrent++]);
-        cell += 2 * out.out_channels;
       } else if (step.kind == CudaOpKind::kFetch) {
         set_ring(out, step.output);
         out.out_channels = steps_.spans[static_cast<std::size_t>(step.output.span)].channels;
+      } else if (step.kind == CudaOpKind::kInput) {
+        out.out_channels = program_.line_channels[0];
       } else if (step.kind == CudaOpKind::kStore) {
         set_ring(out, step.a);
         out.out_channels = steps_.spans[static_cast<std::size_t>(step.a.span)].channels;
@@ -511,6 +491,17 @@ class Packer {
 };
 
 }  // namespace
+
+std::vector<float> cuda_cells(const Program& program, const KernelTable& kernels,
+                              const std::vector<float>& knobs) {
+  const AlignedBuffer bytes = pack_plan(program);
+  const PlanView view(bytes.data(), bytes.size());
+  std::vector<float> all;
+  for (const auto& cells : settled_cells(view, kernels, knobs.empty() ? nullptr : knobs.data())) {
+    all.insert(all.end(), cells.begin(), cells.end());
+  }
+  return all;
+}
 
 AlignedBuffer pack_cuda_plan(const Program& program, const KernelTable& kernels,
                              const CudaLimits& limits) {

@@ -2,6 +2,8 @@
 // ordered, lines placed in shared memory, weights packed.
 #pragma once
 
+#include <vector>
+
 #include "base/buffers.h"
 #include "engine/program.h"
 #include "kernels/kernel_table.h"
@@ -19,5 +21,10 @@ constexpr int kMaxCudaFilterTaps = 8192;
 // Throws ModelError when the program is not valid or the kernel cannot play it.
 AlignedBuffer pack_cuda_plan(const Program& program, const KernelTable& kernels,
                              const CudaLimits& limits = {});
+
+// The state of a stream of the program that has heard nothing but silence, from kStatePrefix on,
+// with knobs where they stand; rings follow. The program is valid.
+std::vector<float> cuda_cells(const Program& program, const KernelTable& kernels,
+                              const std::vector<float>& knobs);
 
 }  // namespace fxfast

@@ -21,6 +21,7 @@ from fxfast.cuda_library import CudaLibrary, DeviceFacts, device_index
 from fxfast.cuda_packed import LAUNCHES, Packed, PackedStream
 from fxfast.errors import BuildError, FxfastError, InputError, ModelError
 from fxfast.graph import ModelGraph
+from fxfast.knob_rows import default_values, knob_rows, scaled, values_after
 from fxfast.lowering import lower_for_device
 from fxfast.native import engine
 from fxfast.native_ops import native_ops
@@ -134,7 +135,7 @@ class DevicePlayer:
         self._desk: _Desk | None = None
 
     def stream(self, channels: int = 1, knobs: dict[str, float] | None = None) -> BlockStream:
-        return DeskStream(self.desk(), channels, None)
+        return DeskStream(self, channels, knobs, None)
 
     def desk(self) -> _Desk:
         """Where blocks are handed in; made once. Raises as ``CudaEngine`` does."""
@@ -225,7 +226,7 @@ class DeskPlayer:
         return self._player.graph
 
     def stream(self, channels: int = 1, knobs: dict[str, float] | None = None) -> BlockStream:
-        return DeskStream(self._player.desk(), channels, self._cores)
+        return DeskStream(self._player, channels, knobs, self._cores)
 
     def ahead(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """As ``Cores.ahead``."""
@@ -235,14 +236,26 @@ class DeskPlayer:
 class DeskStream:
     """One file's stream."""
 
-    def __init__(self, desk: _Desk, channels: int, cores: Cores | None) -> None:
-        self._desk, self._cores = desk, cores
-        self._stream = desk.packed.stream(channels)
+    def __init__(
+        self,
+        player: DevicePlayer,
+        channels: int,
+        knobs: dict[str, float] | None,
+        cores: Cores | None,
+    ) -> None:
+        self._desk, self._graph, self._cores = player.desk(), player.graph, cores
+        self._standing = default_values(self._graph, knobs)
+        self._stream = self._desk.packed.stream(channels, scaled(self._graph, self._standing))
 
-    def process(self, block: np.ndarray) -> np.ndarray:
+    def process(self, block: np.ndarray, knobs: dict[str, np.ndarray] | None = None) -> np.ndarray:
         block_ct = block.reshape(self._stream.channels, -1)
         if block_ct.shape[1] == 0:
             return np.zeros_like(block)
+        if knobs:
+            rows = knob_rows(self._graph, knobs, self._standing, block_ct.shape[1])
+            assert rows is not None  # knob_rows has refused knobs that the model has not
+            self._stream.turn(np.broadcast_to(rows.T, (block_ct.shape[1], len(rows))).T)
+            self._standing = values_after(self._graph, self._standing, knobs)
         if self._cores is None:
             return self._desk.process(self._stream, block_ct).reshape(block.shape)
         with self._cores.none():

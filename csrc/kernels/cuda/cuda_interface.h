@@ -20,6 +20,7 @@ struct FxfastCudaRun {
   const void* plan;
   const void* jobs;
   const float* input;
+  const float* knobs;
   float* output;
   float* states;
   float* team_states;

@@ -27,7 +27,7 @@ constexpr int kStagedOuts = 8;  // output channels of a tile of staged.cuh
 constexpr int kNoCells = -1, kWideCells = -2, kStacks4 = -3, kStacks8 = -4, kStagedConvs = -5;
 
 enum class CudaOpKind : std::int32_t {
-  kInput,  // the block of the input into its slot
+  kInput,  // the block of the input, and that of the knobs, into its slot
   kFetch,  // a line's history from its ring
   kStore,  // the block of a line into its ring
   kConv,
@@ -122,12 +122,17 @@ struct CudaJob {
   std::int64_t warm_up;
   std::int64_t state;  // floats from the start of the states, where the stream goes on; -1: it
                        // starts anew, in memory of the team
+  // Floats from the start of the knobs to the first knob's value at sample 0 of the stream, and
+  // from one knob to the next; with 0 knobs are held, one value after the other.
+  std::int64_t knobs;
+  std::int64_t knob_stride;
 };
 
 struct CudaRun {
   const std::byte* plan;  // all pointers of the device
   const CudaJob* jobs;
   const float* input;
+  const float* knobs;
   float* output;
   float* states;
   float* team_states;  // team_streams * state_floats floats for each team

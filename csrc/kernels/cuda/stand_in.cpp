@@ -237,6 +237,7 @@ FXFAST_CUDA_API int fxfast_cuda_play(const FxfastCudaRun* run, int teams, int th
   const CudaRun device_run{static_cast<const std::byte*>(run->plan),
                            static_cast<const CudaJob*>(run->jobs),
                            run->input,
+                           run->knobs,
                            run->output,
                            run->states,
                            run->team_states,

@@ -69,6 +69,21 @@ FXFAST_DEVICE int ring_index(std::int64_t position, std::int32_t length) {
                           static_cast<std::uint32_t>(length));
 }
 
+// Knob by knob; before the stream each stood where it stands at its first sample.
+FXFAST_DEVICE void read_knobs(const Team& team, const CudaOp& op, int stream, std::int64_t first) {
+  const CudaJob& job = team.jobs[stream];
+  const bool is_held = job.knob_stride == 0;
+  const std::int64_t apart = is_held ? 1 : job.knob_stride;
+  for (int k = 0; k < op.out_channels - 1; ++k) {
+    const float* values = team.run->knobs + job.knobs + k * apart;
+    float* row = team.row(stream, op.output, k + 1);
+    for (int t = thread_index(); t < team.samples(stream); t += thread_count()) {
+      const std::int64_t at = first + t;
+      row[t] = values[at < 0 || is_held ? 0 : at];
+    }
+  }
+}
+
 FXFAST_DEVICE void read_input(const Team& team, const CudaOp& op) {
   for (int s = 0; s < team.streams; ++s) {
     const CudaJob& job = team.jobs[s];
@@ -78,6 +93,7 @@ FXFAST_DEVICE void read_input(const Team& team, const CudaOp& op) {
       const std::int64_t at = first + t;
       row[t] = at < 0 ? 0.0f : team.run->input[job.input + at];
     }
+    if (op.out_channels > 1) read_knobs(team, op, s, first);
   }
 }
 
