@@ -36,18 +36,24 @@ constexpr Choice kChoices[] = {{256, true}, {128, true}, {256, false}, {128, fal
                                {64, false}, {32, true},  {32, false}};
 constexpr int kRecurrentBlock = 64;
 constexpr int kLeastStagedTerms = 16;
+constexpr int kConvWarps = cuda::kConvThreads / cuda::kWarp;
 // Lines whose history does not fit are read from their rings, but not so many that a smaller block
 // would be better.
 constexpr int kMostFromRing = 4;
 
 int round_to_warp(int threads) { return (threads + cuda::kWarp - 1) / cuda::kWarp * cuda::kWarp; }
 
-// How many rows of weights a thread holds in registers, 0: none.
-int register_rows(int rows) {
-  for (const int held : {20, 32, 44}) {
-    if (rows <= held) return held;
+// Rows of a slot begin in different banks, for a step writes one sample of many of them.
+constexpr int kRecurrentMargin = 4;
+
+// Which of kWarpShapes a recurrent layer takes, -1: none.
+int warp_shape(const Op& op) {
+  int index = 0;
+  for (const cuda::WarpShape& shape : cuda::kWarpShapes) {
+    if (op.out_channels <= shape.units && op.in_channels <= shape.inputs) return index;
+    ++index;
   }
-  return 0;
+  return -1;
 }
 
 class Packer {
@@ -79,12 +85,18 @@ class Packer {
     header_.team_streams = 1;
     if (cells_.empty()) return;
     header_.register_rows = 0;
-    int units = 1;
+    int units = 1, streams = cuda::kMaxTeamStreams;
     for (const Op& op : program_.ops) {
       if (op.kind != OpKind::kRecurrent) continue;
       units = std::max(units, op.out_channels);
-      const int rows = register_rows(op.in_channels + op.out_channels);
-      header_.register_rows = std::max(header_.register_rows, rows);
+      const int shape = warp_shape(op);
+      if (shape < 0) {
+        streams = std::min(streams, cuda::kConvThreads / op.out_channels);
+      } else {
+        const cuda::WarpShape& found = cuda::kWarpShapes[shape];
+        streams = std::min(streams, kConvWarps * found.streams());
+        header_.register_rows = std::max(header_.register_rows, found.rows());
+      }
     }
     if (units > cuda::kMaxRecurrentThreads) {
       throw ModelError("units: expected at most " + std::to_string(cuda::kMaxRecurrentThreads) +
@@ -94,14 +106,30 @@ class Packer {
       header_.threads = static_cast<std::uint32_t>(round_to_warp(units));
       header_.register_rows = 0;
     } else {
-      header_.team_streams =
-          static_cast<std::uint32_t>(std::min(cuda::kMaxTeamStreams, cuda::kConvThreads / units));
+      header_.team_streams = static_cast<std::uint32_t>(streams);
     }
+  }
+
+  // Of the shapes, where the kernel has them.
+  int shape_of(const Op& op) const { return header_.register_rows > 0 ? warp_shape(op) : -1; }
+
+  std::int64_t scratch_of(const Op& op) const {
+    const int shape = shape_of(op);
+    if (shape >= 0) return cuda::kWarpShapes[shape].scratch_floats(kConvWarps);
+    return std::int64_t{2} * header_.team_streams * (op.in_channels + op.out_channels);
   }
 
   // Block length, rings and whether weights go into shared memory: the first choice that fits.
   bool fit() {
     weight_floats_ = packed_floats();
+    const bool has_few_rows = header_.register_rows > 0 && header_.register_rows <= cuda::kFewRows;
+    // Of what a multiprocessor has each team takes a kilobyte more.
+    const int beside = limits_.shared_bytes / cuda::kFewRowsTeams - 1024;
+    return (has_few_rows && fit(beside)) || fit(limits_.shared_bytes);
+  }
+
+  bool fit(int most_bytes) {
+    most_bytes_ = most_bytes;
     const std::vector<bool> fetched(program_.line_channels.size(), false);
     for (const Choice& choice : kStackChoices) {
       if (has_stacks(choice.stack_times) && try_fit(choice, fetched)) {
@@ -160,14 +188,13 @@ class Packer {
     stack_times_ = choice.stack_times, is_staged_ = choice.staged;
     state_floats_ = cuda::kStatePrefix;
     for (const auto& both : cells_) state_floats_ += static_cast<std::int64_t>(both.size());
-    const std::int64_t slots = (place_spans(program_, steps_, block, state_floats_) + 3) / 4 * 4;
+    const int stride = header_.is_recurrent != 0 ? block + kRecurrentMargin : block;
+    const std::int64_t slots = (place_spans(program_, steps_, stride, state_floats_) + 3) / 4 * 4;
     std::int64_t scratch = 0;
     for (const Op& op : program_.ops) {
-      if (op.kind != OpKind::kRecurrent) continue;
-      const int rows = op.in_channels + op.out_channels;
-      const int padded = std::max(register_rows(rows), (rows + 3) / 4 * 4);
-      scratch = std::max(scratch, std::int64_t{2} * header_.team_streams * padded);
+      if (op.kind == OpKind::kRecurrent) scratch = std::max(scratch, scratch_of(op));
     }
+    scratch = (scratch + 3) / 4 * 4;
     // The weights of a layer and of the next one.
     for (const LayerStack& stack : steps_.stacks) {
       scratch = std::max(scratch, 2 * weight_place(stack));
@@ -183,7 +210,7 @@ class Packer {
     }
     const std::int64_t weights = choice.shared ? weight_floats_ : 0;
     const std::int64_t total = weights + scratch + slots * header_.team_streams;
-    if (total * static_cast<std::int64_t>(sizeof(float)) > limits_.shared_bytes) return false;
+    if (total * static_cast<std::int64_t>(sizeof(float)) > most_bytes_) return false;
     if (state_floats_ > INT32_MAX) return false;
     header_.block_samples = static_cast<std::uint32_t>(block);
     header_.shared_weights = static_cast<std::uint32_t>(weights);
@@ -363,7 +390,7 @@ class Packer {
       const int rows = op.in_channels + op.out_channels;
       out.weights = add_floats(gate_weights(op.weight, rows, op.out_channels));
       out.bias = add_floats(gate_weights(op.bias, 1, op.out_channels));
-      out.steps = header_.register_rows > 0 ? register_rows(rows) : 0;
+      out.steps = shape_of(op);
       out.scratch = static_cast<std::int32_t>(header_.shared_weights);
     } else {
       out.params = add_floats(op.params);
@@ -479,6 +506,7 @@ class Packer {
 
   const Program& program_;
   CudaLimits limits_;
+  int most_bytes_ = 0;
   CudaHeader header_{};
   CudaSteps steps_;
   std::vector<std::vector<float>> cells_;

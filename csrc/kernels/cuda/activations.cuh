@@ -1,4 +1,4 @@
-// The activations on the device, one value at a time; the same formulas as on the CPU.
+// The activations on the device, one value at a time.
 #pragma once
 
 #include "kernels/cuda/device.h"
@@ -6,45 +6,20 @@
 
 namespace fxfast::cuda {
 
-// A quotient to about a rounding, for divisors far from the ends of the range.
-FXFAST_DEVICE float quotient(float a, float b) {
-  const float r = reciprocal(b), q = a * r;
-  return multiply_add(multiply_add(-q, b, a), r, q);
-}
-
-// exp(x) = scale * (1 + rest), scale a power of two and rest = 2^r - 1 for r in [-1/2, 1/2].
-struct Exponential {
-  float rest, scale;
-};
-
-// exp of x * factor: `log2e` is factor / ln2 and `log2e_rest` what its rounding left. The fraction
-// is found from x itself, so that the size of the product rounds nothing away.
-FXFAST_DEVICE Exponential exp_of(float any, float limit, float log2e, float log2e_rest) {
-  // Products of two exponentials stay far inside the range.
-  const float x = fminf(fmaxf(any, -limit), limit), n = nearest(x * log2e);
-  const float r = multiply_add(x, log2e_rest, multiply_add(x, log2e, -n));
-  // (2^r - 1) / r to 5.5e-9, Chebyshev nodes.
-  float y = 1.5303702e-5f;
-  y = multiply_add(y, r, 1.5461448e-4f);
-  y = multiply_add(y, r, 1.3333479e-3f);
-  y = multiply_add(y, r, 9.618057e-3f);
-  y = multiply_add(y, r, 5.550411e-2f);
-  y = multiply_add(y, r, 2.402265e-1f);
-  y = multiply_add(y, r, 6.931472e-1f);
-  return {y * r, as_float((static_cast<std::int32_t>(n) + 127) << 23)};
-}
-
-// (exp(2x) - 1) / (exp(2x) + 1), nothing cancels: near zero the scale is 1.
+// Near zero a polynomial, from where it ends 1 - 2 / (exp(2x) + 1).
 FXFAST_DEVICE float tanh_of(float x) {
-  const Exponential e = exp_of(x, 13.0f, 2.8853900432586670f, 3.8519259e-8f);
-  return quotient(multiply_add(e.scale, e.rest, e.scale - 1.0f),
-                  multiply_add(e.scale, e.rest, e.scale + 1.0f));
+  const float y = x * x, e = exp2_fast(fabsf(x) * 2.8853900817779268f);
+  float near = 1.6437585e-2f;
+  near = multiply_add(near, y, -5.2671816e-2f);
+  near = multiply_add(near, y, 0.13320725f);
+  near = multiply_add(near, y, -0.33332947f);
+  near = multiply_add(near, x * y, x);
+  const float far = multiply_add(-2.0f, reciprocal(e + 1.0f), 1.0f);
+  return fabsf(x) < 0.55f ? near : copysignf(far, x);
 }
 
-// 1 / (1 + exp(-x))
 FXFAST_DEVICE float sigmoid_of(float x) {
-  const Exponential e = exp_of(x, 80.0f, -1.4426950216293335f, -1.9259630e-8f);
-  return quotient(1.0f, multiply_add(e.scale, e.rest, e.scale + 1.0f));
+  return reciprocal(1.0f + exp2_fast(x * -1.4426950408889634f));
 }
 
 // `params` are those of the channel (kPrelu) or of the layer.
@@ -61,8 +36,7 @@ FXFAST_DEVICE float activated(Activation activation, float x, const float* param
       const float over = x * (2.45550750702956f + 2.45550750702956f * ax +
                               (0.893229853513558f + 0.821226666969744f * ax) * x2);
       const float under =
-          2.44506634652299f +
-          (2.44506634652299f + x2) * fabsf(x + 0.814642734961073f * x * ax);
+          2.44506634652299f + (2.44506634652299f + x2) * fabsf(x + 0.814642734961073f * x * ax);
       return over / under;
     }
     case Activation::kSilu: return x * sigmoid_of(x);

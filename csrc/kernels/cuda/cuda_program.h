@@ -26,6 +26,34 @@ constexpr int kStagedOuts = 8;  // output channels of a tile of staged.cuh
 // Kernels, as `register_rows` names them, without recurrent operations (play.cuh).
 constexpr int kNoCells = -1, kWideCells = -2, kStacks4 = -3, kStacks8 = -4, kStagedConvs = -5;
 
+// Kernels of recurrent layers hold at most so many rows of weights in registers, and then so many
+// of their teams fit a multiprocessor; others fill it with one.
+constexpr int kFewRows = 20, kFewRowsTeams = 2, kManyRows = 44;
+
+// A recurrent layer whose streams each stay within a warp: it has a kernel for at most so many
+// units and inputs. Units beyond those of the lanes have one gate in each of four lanes.
+struct WarpShape {
+  int units, inputs;
+  int turns;  // streams that a lane plays one after the other
+
+  constexpr int lanes() const { return units <= 8 ? 8 : units <= 16 ? 16 : kWarp; }
+  constexpr int sides() const { return kWarp / lanes(); }
+  constexpr int streams() const { return sides() * turns; }
+  constexpr int extra_units() const { return units > kWarp ? units - kWarp : 0; }
+  constexpr int rows() const { return units + inputs; }
+  // Of shared memory: h of a stream and, where there are several inputs, those; of a warp two
+  // such places for each stream and the gates of extra units; of a team the weights of these.
+  constexpr int stream_floats() const { return units + (inputs > 1 ? inputs : 0); }
+  constexpr int warp_floats() const {
+    return 2 * streams() * stream_floats() + (extra_units() > 0 ? turns * kWarp : 0);
+  }
+  constexpr int scratch_floats(int warps) const {
+    return warps * warp_floats() + (extra_units() > 0 ? units * kWarp : 0);
+  }
+};
+constexpr WarpShape kWarpShapes[] = {{8, 1, 1},  {8, 8, 1},  {16, 1, 1}, {16, 8, 1}, {16, 16, 1},
+                                     {24, 1, 2}, {24, 8, 1}, {32, 1, 2}, {32, 8, 1}, {40, 1, 2}};
+
 enum class CudaOpKind : std::int32_t {
   kInput,  // the block of the input, and that of the knobs, into its slot
   kFetch,  // a line's history from its ring
@@ -55,7 +83,7 @@ struct CudaOp {
   // kRecurrent: h and c, `out_channels` floats each.
   std::int32_t state;
   std::int32_t history;
-  // kConv: output channels and times of a thread. kRecurrent: rows of weights held in registers.
+  // kConv: output channels and times of a thread. kRecurrent: which of kWarpShapes, or -1.
   std::int32_t outs, steps;
   std::int32_t scratch;  // kRecurrent, kStack: floats from the start of shared memory
   std::int32_t barrier;  // whether all threads wait before it

@@ -16,12 +16,16 @@ FXFAST_DEVICE int thread_count() { return static_cast<int>(blockDim.x); }
 FXFAST_DEVICE int team_index() { return static_cast<int>(blockIdx.x); }
 FXFAST_DEVICE int team_count() { return static_cast<int>(gridDim.x); }
 FXFAST_DEVICE void wait_for_all() { __syncthreads(); }
+FXFAST_DEVICE void wait_for_warp() { __syncwarp(); }
 FXFAST_DEVICE float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
-FXFAST_DEVICE float as_float(std::int32_t bits) { return __int_as_float(bits); }
-FXFAST_DEVICE float nearest(float x) { return rintf(x); }
 FXFAST_DEVICE float reciprocal(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+FXFAST_DEVICE float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 FXFAST_DEVICE float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
@@ -61,8 +65,9 @@ namespace fxfast::cuda {
 struct StandInThread {
   int thread, threads, team, teams;
   float* shared;
-  void (*wait)();
+  void (*wait)(bool for_warp);
   bool is_misaligned;  // whether an address was, of a read of several floats
+  bool waits_for_ever;
 };
 extern thread_local StandInThread stand_in;
 
@@ -70,15 +75,24 @@ inline int thread_index() { return stand_in.thread; }
 inline int thread_count() { return stand_in.threads; }
 inline int team_index() { return stand_in.team; }
 inline int team_count() { return stand_in.teams; }
-inline void wait_for_all() { stand_in.wait(); }
+inline void wait_for_all() { stand_in.wait(false); }
+inline void wait_for_warp() { stand_in.wait(true); }
 inline float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
-inline float as_float(std::int32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
+// Of the device's fast functions the PTX manual gives bounds: one unit in the last place for the
+// reciprocal, 2^-22 of the value for the exponential. Here the error goes from one bound to the
+// other, by the bits of the argument.
+inline double within(double bound, float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  bits = (bits ^ bits >> 15) * 0x2c1b3c6du;
+  bits = (bits ^ bits >> 12) * 0x297a2d39u;
+  return 1.0 + bound * ((bits ^ bits >> 15) / 2147483648.0 - 1.0);
 }
-inline float nearest(float x) { return std::nearbyint(x); }
-inline float reciprocal(float x) { return 1.0f / x; }
+inline float reciprocal(float x) { return static_cast<float>(within(0x1p-24, x) / double{x}); }
+inline float exp2_fast(float x) {
+  const double y = std::exp2(double{x}) * within(0x1p-22, x);
+  return y < 0x1p-126 ? 0.0f : static_cast<float>(y);
+}
 inline float4 load4(const float* from) {
   if (reinterpret_cast<std::uintptr_t>(from) % sizeof(float4) != 0) stand_in.is_misaligned = true;
   float4 value;
@@ -93,6 +107,7 @@ inline float* shared_memory() { return stand_in.shared; }
 inline float fminf(float a, float b) { return b < a ? b : a; }
 inline float fmaxf(float a, float b) { return b > a ? b : a; }
 inline float fabsf(float a) { return std::fabs(a); }
+inline float copysignf(float a, float b) { return std::copysign(a, b); }
 
 }  // namespace fxfast::cuda
 #endif

@@ -7,8 +7,11 @@
 namespace fxfast::cuda {
 namespace {
 
+// Of a multiprocessor.
+constexpr int teams_of(int most_rows) { return most_rows == kFewRows ? kFewRowsTeams : 1; }
+
 template <int kMostRows>
-__global__ void __launch_bounds__(kConvThreads, 1) play(CudaRun run) {
+__global__ void __launch_bounds__(kConvThreads, teams_of(kMostRows)) play(CudaRun run) {
   play_jobs<kMostRows>(run);
 }
 
@@ -25,9 +28,8 @@ Kernel kernel_of(int threads, int register_rows) {
   if (register_rows == kStacks8) return play<kStacks8>;
   if (register_rows < 0) return play<kNoCells>;
   if (threads > kConvThreads) return play_wide;
-  if (register_rows > 32) return play<44>;
-  if (register_rows > 20) return play<32>;
-  return register_rows > 0 ? play<20> : play<0>;
+  if (register_rows > kFewRows) return play<kManyRows>;
+  return register_rows > 0 ? play<kFewRows> : play<0>;
 }
 
 }  // namespace

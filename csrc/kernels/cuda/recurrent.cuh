@@ -1,100 +1,35 @@
-// Recurrent layers: a thread is one unit of one stream and computes its four gates.
-//
-// A step reads the layer's x and h of the stream from shared memory, (x, h) one after the other,
-// from one of two places; the new h and the x of the next step go to the other one, so that a step
-// needs one barrier. The weights of the unit, four gates for each row, are in registers where
-// there are at most kRows rows.
+// Recurrent layers: those of kWarpShapes warp by warp, others by the whole team.
 #pragma once
 
-#include "kernels/cuda/activations.cuh"
-#include "kernels/cuda/team.cuh"
+#include "kernels/cuda/recurrent_warp.cuh"
 
 namespace fxfast::cuda {
 
-struct Gates {
-  float g[4];
-};
-
-FXFAST_DEVICE void add_products(Gates& sum, const float4& w, float v) {
-  sum.g[0] = multiply_add(w.x, v, sum.g[0]);
-  sum.g[1] = multiply_add(w.y, v, sum.g[1]);
-  sum.g[2] = multiply_add(w.z, v, sum.g[2]);
-  sum.g[3] = multiply_add(w.w, v, sum.g[3]);
-}
-
-FXFAST_DEVICE void add_gates(Gates& to, const Gates& sum) {
-#pragma unroll
-  for (int g = 0; g < 4; ++g) to.g[g] += sum.g[g];
-}
-
-// The cell of one unit: `memory` is c of an LSTM; `h` is replaced.
-FXFAST_DEVICE void step_cell(Cell cell, const Gates& gates, float& memory, float& h) {
-  const float* g = gates.g;
-  if (cell == Cell::kLstm) {  // i, f, g, o
-    memory = multiply_add(sigmoid_of(g[1]), memory, sigmoid_of(g[0]) * tanh_of(g[2]));
-    h = sigmoid_of(g[3]) * tanh_of(memory);
-  } else {  // r, z, nx, nh
-    const float n = tanh_of(multiply_add(sigmoid_of(g[0]), g[3], g[2]));
-    h = multiply_add(sigmoid_of(g[1]), h - n, n);
-  }
-}
-
-// The rows of weights of one unit, [row][unit][gate]; kRows = 0: read where they are.
-template <int kRows>
-struct UnitWeights {
-  float4 w[kRows];
-
-  FXFAST_DEVICE UnitWeights(const float* from, int units, int unit, int rows) {
-#pragma unroll
-    for (int k = 0; k < kRows; ++k) {
-      w[k] = float4{0.0f, 0.0f, 0.0f, 0.0f};
-      if (k < rows) w[k] = load4(from + 4 * (k * units + unit));
-    }
-  }
-  // `v` has kRows values, those from `rows` on zero.
-  FXFAST_DEVICE Gates products(const float* v, int) const {
+// The sums of a unit, its weights [row][unit][gate] read where they are; after every kRunRows rows
+// a total takes the sums over.
+FXFAST_DEVICE Gates gate_sums(const float* weights, int units, const float* v, int rows) {
+  constexpr int kRunRows = 64;
+  Gates total = {};
+  for (int first = 0; first < rows; first += kRunRows) {
+    const int end = first + kRunRows < rows ? first + kRunRows : rows;
     Gates sum = {};
-#pragma unroll
-    for (int k = 0; k < kRows; k += 4) {
-      const float4 four = load4(v + k);
-      add_products(sum, w[k], four.x);
-      add_products(sum, w[k + 1], four.y);
-      add_products(sum, w[k + 2], four.z);
-      add_products(sum, w[k + 3], four.w);
-    }
-    return sum;
-  }
-};
-
-template <>
-struct UnitWeights<0> {
-  const float* w;
-  int units;
-
-  FXFAST_DEVICE UnitWeights(const float* from, int unit_count, int unit, int)
-      : w(from + 4 * unit), units(unit_count) {}
-  FXFAST_DEVICE Gates products(const float* v, int rows) const {
-    constexpr int kRunRows = 64;
-    Gates total = {};
-    for (int first = 0; first < rows; first += kRunRows) {
-      const int end = first + kRunRows < rows ? first + kRunRows : rows;
-      Gates sum = {};
 #pragma unroll 4
-      for (int k = first; k < end; ++k) add_products(sum, load4(w + 4 * k * units), v[k]);
-      add_gates(total, sum);
-    }
-    return total;
+    for (int k = first; k < end; ++k) add_products(sum, load4(weights + 4 * k * units), v[k]);
+    add_gates(total, sum);
   }
-};
+  return total;
+}
 
-template <int kRows>
-FXFAST_DEVICE void play_recurrent(const Team& team, const CudaOp& op) {
+// A thread is one unit of one stream. A step reads the layer's x and h of the stream from shared
+// memory, (x, h) one after the other, from one of two places; the new h and the x of the next step
+// go to the other one, so that a step needs one barrier.
+template <Cell kCell>
+FXFAST_DEVICE void play_by_team(const Team& team, const CudaOp& op) {
   const int units = op.out_channels, rows = op.in_channels + units;
-  const int padded = kRows > 0 ? kRows : (rows + 3) / 4 * 4;
   const int stream = thread_index() / units, unit = thread_index() % units;
   const bool plays = stream < team.streams;
-  float* places = shared_memory() + op.scratch + stream * padded;
-  const int apart = static_cast<int>(header_of(*team.run).team_streams) * padded;
+  float* places = shared_memory() + op.scratch + stream * rows;
+  const int apart = static_cast<int>(header_of(*team.run).team_streams) * rows;
   int longest = 0;
   for (int s = 0; s < team.streams; ++s) {
     longest = team.samples(s) > longest ? team.samples(s) : longest;
@@ -105,24 +40,19 @@ FXFAST_DEVICE void play_recurrent(const Team& team, const CudaOp& op) {
   Gates bias = {};
   if (plays) {
     for (int g = 0; g < 4; ++g) bias.g[g] = team.floats[op.bias + 4 * unit + g];
-    for (int k = unit; k < padded; k += units) {
-      places[k] = k < op.in_channels && samples > 0 ? team.row(stream, op.a, k)[0] : 0.0f;
-      places[apart + k] = 0.0f;
+    bias = scaled_biases<kCell>(bias);
+    places[op.in_channels + unit] = h;
+    for (int k = unit; k < op.in_channels && samples > 0; k += units) {
+      places[k] = team.row(stream, op.a, k)[0];
     }
   }
-  const UnitWeights<kRows> weights(team.floats + op.weights, units, plays ? unit : 0, rows);
-  wait_for_all();
-  if (plays) places[op.in_channels + unit] = h;
+  const float* weights = team.floats + op.weights + 4 * unit;
   wait_for_all();
   for (int t = 0; t < longest; ++t) {
     if (t < samples) {
       const float* now = places + (t & 1) * apart;
       float* next = places + (~t & 1) * apart;
-      if (t >= unheard) {
-        Gates gates = weights.products(now, rows);
-        add_gates(gates, bias);
-        step_cell(static_cast<Cell>(op.cell), gates, memory, h);
-      }
+      if (t >= unheard) step_cell<kCell>(gate_sums(weights, units, now, rows), bias, memory, h);
       next[op.in_channels + unit] = h;
       team.row(stream, op.output, unit)[t] = h;
       for (int i = unit; i < op.in_channels && t + 1 < samples; i += units) {
@@ -134,19 +64,30 @@ FXFAST_DEVICE void play_recurrent(const Team& team, const CudaOp& op) {
   if (plays && samples > 0) cell[unit] = h, cell[units + unit] = memory;
 }
 
-// kMost: the most rows that the kernel holds in registers.
+template <int kMost, Cell kCell, int kIndex = 0>
+FXFAST_DEVICE void recur_as(const Team& team, const CudaOp& op) {
+  constexpr int kCount = sizeof(kWarpShapes) / sizeof(kWarpShapes[0]);
+  if constexpr (kIndex == kCount) {
+    play_by_team<kCell>(team, op);
+  } else {
+    constexpr WarpShape kShape = kWarpShapes[kIndex];
+    if constexpr (kShape.rows() <= kMost) {
+      if (op.steps == kIndex) {
+        return WarpLayer<kShape.units, kShape.inputs, kShape.turns, kCell>::play(team, op);
+      }
+    }
+    recur_as<kMost, kCell, kIndex + 1>(team, op);
+  }
+}
+
+// kMost: the most rows of weights that the kernel holds in registers.
 template <int kMost>
 FXFAST_DEVICE void recur(const Team& team, const CudaOp& op) {
-  if constexpr (kMost >= 44) {
-    if (op.steps == 44) return play_recurrent<44>(team, op);
+  if (static_cast<Cell>(op.cell) == Cell::kLstm) {
+    recur_as<kMost, Cell::kLstm>(team, op);
+  } else {
+    recur_as<kMost, Cell::kGru>(team, op);
   }
-  if constexpr (kMost >= 32) {
-    if (op.steps == 32) return play_recurrent<32>(team, op);
-  }
-  if constexpr (kMost >= 20) {
-    if (op.steps == 20) return play_recurrent<20>(team, op);
-  }
-  play_recurrent<0>(team, op);
 }
 
 }  // namespace fxfast::cuda

@@ -1,8 +1,10 @@
 // The stand-in of the CUDA kernels: the same device code on the CPU, behind the same interface. The
-// threads of a team are fibers that take turns at every barrier, so that a test finds what a
-// barrier is missing for: threads run in an order that a seed shuffles.
+// threads of a team are fibers that take turns at every barrier, of a warp or of all, so that a
+// test finds what a barrier is missing for: threads run in an order that a seed shuffles, and warps
+// go ahead of each other.
 #include <ucontext.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -71,7 +73,7 @@ class TeamOfFibers {
         shared_(static_cast<std::size_t>(shared_bytes) / sizeof(float) + 4),
         stacks_(static_cast<std::size_t>(threads)),
         fibers_(static_cast<std::size_t>(threads)),
-        done_(static_cast<std::size_t>(threads)),
+        places_(static_cast<std::size_t>(threads)),
         order_(static_cast<std::size_t>(threads)) {
     for (auto& stack : stacks_) stack = std::make_unique<char[]>(kStackBytes);
     std::iota(order_.begin(), order_.end(), std::size_t{0});
@@ -83,15 +85,16 @@ class TeamOfFibers {
     for (float& value : shared_) value = 1e30f;
     auto* aligned =
         reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(shared_.data()) + 15) / 16 * 16);
-    stand_in = {0,    static_cast<int>(fibers_.size()), team, teams, aligned, &TeamOfFibers::wait,
-                false};
+    stand_in = {
+        0,    static_cast<int>(fibers_.size()), team, teams, aligned, &TeamOfFibers::wait, false,
+        false};
     for (std::size_t i = 0; i < fibers_.size(); ++i) start(i);
-    for (bool any = true; any;) {
-      any = false;
+    while (release()) {
       shuffle();
+      // Warps go ahead of each other.
+      const std::uint64_t resting = seed_ >> 32;
       for (const std::size_t i : order_) {
-        if (done_[i]) continue;
-        any = true;
+        if (places_[i] != Place::kRuns || (resting >> i / kWarp % 32 & 1) != 0) continue;
         running_ = i;
         stand_in.thread = static_cast<int>(i);
         swapcontext(&scheduler_, &fibers_[i]);
@@ -100,20 +103,53 @@ class TeamOfFibers {
   }
 
  private:
+  enum class Place { kRuns, kAtWarp, kAtAll, kDone };
+
   void start(std::size_t i) {
     ucontext_t& fiber = fibers_[i];
     getcontext(&fiber);
     fiber.uc_stack.ss_sp = stacks_[i].get();
     fiber.uc_stack.ss_size = kStackBytes;
     fiber.uc_link = &scheduler_;
-    done_[i] = false;
+    places_[i] = Place::kRuns;
     makecontext(&fiber, &TeamOfFibers::enter, 0);
   }
   static void enter() {
     current_->body_(current_->run_);
-    current_->done_[current_->running_] = true;
+    current_->places_[current_->running_] = Place::kDone;
   }
-  static void wait() { swapcontext(&current_->fibers_[current_->running_], &current_->scheduler_); }
+  static void wait(bool for_warp) {
+    current_->places_[current_->running_] = for_warp ? Place::kAtWarp : Place::kAtAll;
+    swapcontext(&current_->fibers_[current_->running_], &current_->scheduler_);
+  }
+
+  // Whether every thread of [begin, end) that is not done is at `place`; they go on then.
+  bool release(std::size_t begin, std::size_t end, Place place) {
+    for (std::size_t i = begin; i < end; ++i) {
+      if (places_[i] != place && places_[i] != Place::kDone) return false;
+    }
+    bool any = false;
+    for (std::size_t i = begin; i < end; ++i) {
+      if (places_[i] == place) places_[i] = Place::kRuns, any = true;
+    }
+    return any;
+  }
+
+  // Lets those go on whose wait is over; whether any thread can. Where threads wait for each other
+  // at different places, for ever on a GPU, that is a fault.
+  bool release() {
+    release(0, places_.size(), Place::kAtAll);
+    for (std::size_t first = 0; first < places_.size(); first += kWarp) {
+      release(first, std::min(first + kWarp, places_.size()), Place::kAtWarp);
+    }
+    bool all_done = true;
+    for (const Place place : places_) {
+      if (place == Place::kRuns) return true;
+      all_done = all_done && place == Place::kDone;
+    }
+    if (!all_done) stand_in.waits_for_ever = true;
+    return false;
+  }
 
   void shuffle() {
     for (std::size_t left = order_.size(); left > 1; --left) {
@@ -128,7 +164,7 @@ class TeamOfFibers {
   std::vector<float> shared_;
   std::vector<std::unique_ptr<char[]>> stacks_;
   std::vector<ucontext_t> fibers_;
-  std::vector<bool> done_;
+  std::vector<Place> places_;
   std::vector<std::size_t> order_;
   ucontext_t scheduler_{};
   std::size_t running_ = 0;
@@ -152,9 +188,8 @@ TeamOfFibers::Body body_of(int threads, int register_rows) {
   if (register_rows == kStacks8) return play_body<kStacks8>;
   if (register_rows < 0) return play_body<kNoCells>;
   if (threads > kConvThreads) return play_body<kWideCells>;
-  if (register_rows > 32) return play_body<44>;
-  if (register_rows > 20) return play_body<32>;
-  return register_rows > 0 ? play_body<20> : play_body<0>;
+  if (register_rows > kFewRows) return play_body<kManyRows>;
+  return register_rows > 0 ? play_body<kFewRows> : play_body<0>;
 }
 
 }  // namespace
@@ -164,7 +199,7 @@ using namespace fxfast::cuda;
 
 namespace {
 
-constexpr int kInvalid = 1, kOutOfMemory = 2, kMisaligned = 3;
+constexpr int kInvalid = 1, kOutOfMemory = 2, kMisaligned = 3, kWaits = 4;
 // What may be allocated, so that tests can run out of it.
 std::atomic<long long> memory_left = 1ll << 40;
 
@@ -193,6 +228,7 @@ int release(void* memory) {
 FXFAST_CUDA_API const char* fxfast_cuda_error(int status) {
   if (status == kOutOfMemory) return "out of memory";
   if (status == kMisaligned) return "misaligned address";
+  if (status == kWaits) return "threads wait for each other for ever";
   return status == kInvalid ? "invalid argument" : "no error";
 }
 
@@ -246,6 +282,7 @@ FXFAST_CUDA_API int fxfast_cuda_play(const FxfastCudaRun* run, int teams, int th
   for (int team = 0; team < teams; ++team) {
     fibers.play(team, teams);
     if (stand_in.is_misaligned) return kMisaligned;
+    if (stand_in.waits_for_ever) return kWaits;
   }
   return 0;
 }
