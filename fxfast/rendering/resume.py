@@ -18,6 +18,7 @@ import numpy as np
 
 from fxfast.audio.paths import printable
 from fxfast.errors import CollisionError
+from fxfast.rendering.file_table import FileStates
 from fxfast.rendering.journal import Entries, work_key
 from fxfast.rendering.leftovers import is_leftover
 from fxfast.rendering.plan import Plan
@@ -27,24 +28,13 @@ from fxfast.rendering.plan import Plan
 MISSING, UP_TO_DATE, FOREIGN, STALE, UNKNOWN = range(5)
 
 
-class Present:
+class Present(FileStates):
     """The files that are there in the output's folders, packed."""
 
     def __init__(self) -> None:
-        self.key = array("q")
-        self.size = array("q")
-        self.mtime_ns = array("q")
-        self.inode = array("Q")
-        self.device = array("Q")
+        super().__init__()
+        self.key = array("q")  # hash of the path below the output's folder
         self.leftovers: list[bytes] = []  # unfinished files of dead runs
-
-    def add(self, folder: bytes, names: list[bytes], found: list[os.stat_result]) -> None:
-        head = folder + b"/" if folder else b""
-        self.key.extend([hash(head + name) for name in names])
-        self.size.extend([f.st_size for f in found])
-        self.mtime_ns.extend([f.st_mtime_ns for f in found])
-        self.inode.extend([f.st_ino for f in found])
-        self.device.extend([f.st_dev for f in found])
 
 
 def find_present(plan: Plan) -> Present:
@@ -52,8 +42,7 @@ def find_present(plan: Plan) -> Present:
     present = Present()
     out_dir = os.fsencode(plan.out_dir)
     for folder in sorted(plan.out_folders):
-        names: list[bytes] = []
-        found: list[os.stat_result] = []
+        head = folder + b"/" if folder else b""
         # A folder that is not there yet, or not ours to see: the render of a file will say so.
         with suppress(OSError), os.scandir(os.path.join(out_dir, folder)) as entries:
             for entry in entries:
@@ -62,9 +51,8 @@ def find_present(plan: Plan) -> Present:
                     if is_leftover(entry):
                         present.leftovers.append(entry.path)
                     continue
-                found.append(entry.stat(follow_symlinks=False))
-                names.append(name)
-        present.add(folder, names, found)
+                present.add(entry.stat(follow_symlinks=False))
+                present.key.append(hash(head + name))
     return present
 
 

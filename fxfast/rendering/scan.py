@@ -10,13 +10,23 @@ from __future__ import annotations
 import glob
 import os
 import stat
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fxfast.audio.paths import AUDIO_SUFFIXES, AnyPath, printable, reason
 from fxfast.errors import InputError, OutsideError
 from fxfast.rendering.beneath import Root, below_root
-from fxfast.rendering.file_table import LINK, NOT_FILE, OUTSIDE, REGULAR, UNREADABLE, FileTable
+from fxfast.rendering.file_table import (
+    LINK,
+    NOT_FILE,
+    OUTSIDE,
+    REGULAR,
+    UNREADABLE,
+    FileStates,
+    FileTable,
+)
 
 _SUFFIXES = frozenset(suffix.encode() for suffix in AUDIO_SUFFIXES)
 _BAD_LINK = {
@@ -189,57 +199,36 @@ class _Scan:
         table = self.table
         try:
             with os.scandir(path) as entries:
-                found = sorted(_wanted(entries), key=_name_of)
+                plain, others = _sorted_out(entries)
         except OSError as error:
             folder, name = os.path.split(below)
             row = table.add(table.add_folder(top, folder), name or b".", UNREADABLE, None)
             table.reasons[row] = f"cannot list the folder: {reason(error)}"
             return []
-        folder_row = -1
-        folders = []
-        plain: list[os.DirEntry[bytes]] = []
-        for entry in found:
+        folders: list[bytes] = []
+        rows = _FolderRows(table, top, below, plain)
+        for entry in others:
             name = entry.name
             is_audio = _has_audio_suffix(name)
             if entry.is_dir(follow_symlinks=False) and not is_audio:
                 folders.append(os.path.join(below, name))
                 continue
-            if entry.is_symlink():
-                kind = self._kind_of_link(entry, top)
-                if kind is None:
-                    folders.append(os.path.join(below, name))
-                    continue
-            else:
-                kind = None
-            if not is_audio:
-                continue
-            if folder_row < 0:
-                folder_row = table.add_folder(top, below)
+            kind = self._kind_of_link(entry, top) if entry.is_symlink() else REGULAR
             if kind is None:
-                plain.append(entry)
-                continue
-            self._add_entries(folder_row, plain)
-            if kind != REGULAR:
-                row = table.add(folder_row, name, kind, None)
-                if kind != LINK:
-                    table.reasons[row] = _BAD_LINK[kind]
-                continue
-            self._add_entry(folder_row, entry)
-        self._add_entries(folder_row, plain)
+                folders.append(os.path.join(below, name))
+            elif is_audio:
+                self._add_other(rows.before(name), entry, kind)
+        rows.end()
         return folders
 
-    def _add_entries(self, folder: int, entries: list[os.DirEntry[bytes]]) -> None:
-        """Add entries that are no links, all at once where all are files; empties the list."""
-        try:
-            found = [entry.stat(follow_symlinks=False) for entry in entries]
-        except OSError:
-            found = []
-        if found and all(stat.S_ISREG(f.st_mode) for f in found):
-            self.table.add_many(folder, [entry.name for entry in entries], found)
-        else:
-            for entry in entries:
-                self._add_entry(folder, entry)
-        entries.clear()
+    def _add_other(self, folder: int, entry: os.DirEntry[bytes], kind: int) -> None:
+        """Add an entry that is no plain file; ``kind`` is REGULAR where it has to be looked at."""
+        if kind == REGULAR:
+            self._add_entry(folder, entry)
+            return
+        row = self.table.add(folder, entry.name, kind, None)
+        if kind != LINK:
+            self.table.reasons[row] = _BAD_LINK[kind]
 
     def _add_entry(self, folder: int, entry: os.DirEntry[bytes]) -> None:
         try:
@@ -265,8 +254,58 @@ class _Scan:
         return None if os.path.isdir(target) else REGULAR
 
 
-def _wanted(entries: Iterator[os.DirEntry[bytes]]) -> Iterator[os.DirEntry[bytes]]:
-    return (entry for entry in entries if not entry.name.startswith(b"."))
+class _FolderRows:
+    """The rows of one folder in the order of names: plain files in long stretches."""
+
+    def __init__(
+        self, table: FileTable, top: int, below: bytes, plain: tuple[list[bytes], FileStates]
+    ) -> None:
+        self._table, self._top, self._below = table, top, below
+        self._names, self._states = plain
+        self._folder, self._added = -1, 0
+
+    def before(self, name: bytes) -> int:
+        """Add the plain files whose names are smaller; gives the folder's number in the table."""
+        return self._add_to(bisect_left(self._names, name))
+
+    def end(self) -> None:
+        if self._added < len(self._names):
+            self._add_to(len(self._names))
+
+    def _add_to(self, end: int) -> int:
+        if self._folder < 0:
+            self._folder = self._table.add_folder(self._top, self._below)
+        part = slice(self._added, end)
+        self._table.add_many(self._folder, self._names[part], self._states.part(part))
+        self._added = end
+        return self._folder
+
+
+def _sorted_out(
+    entries: Iterator[os.DirEntry[bytes]],
+) -> tuple[tuple[list[bytes], FileStates], list[os.DirEntry[bytes]]]:
+    """The plain audio files of a folder and the rest, each in the order of names.
+
+    No entry of a plain file is kept: each would hold what the system says of it.
+    """
+    names: list[bytes] = []
+    states = FileStates()
+    others = []
+    for entry in entries:
+        name = entry.name
+        if name.startswith(b"."):
+            continue
+        if _has_audio_suffix(name) and entry.is_file(follow_symlinks=False):
+            with suppress(OSError):  # the other way says why
+                found = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode):
+                    names.append(name)
+                    states.add(found)
+                    continue
+        others.append(entry)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    others.sort(key=_name_of)
+    return ([names[at] for at in order], states.in_order(order)), others
 
 
 def _name_of(entry: os.DirEntry[bytes]) -> bytes:
