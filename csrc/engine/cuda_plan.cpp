@@ -29,9 +29,9 @@ struct Choice {
   int stack_times = 0;
   bool staged = false;
 };
-constexpr Choice kStagedChoices[] = {{512, false, 0, true}, {256, false, 0, true}};
-constexpr Choice kStackChoices[] = {{8 * cuda::kConvThreads, false, 8},
-                                    {4 * cuda::kConvThreads, false, 4}};
+constexpr Choice kStagedChoices[] = {{512, true, 0, true}, {256, true, 0, true}};
+constexpr Choice kStackChoices[] = {{8 * cuda::kConvThreads, true, 8},
+                                    {4 * cuda::kConvThreads, true, 4}};
 constexpr Choice kChoices[] = {{256, true}, {128, true}, {256, false}, {128, false},
                                {64, false}, {32, true},  {32, false}};
 constexpr int kRecurrentBlock = 64;
@@ -121,7 +121,6 @@ class Packer {
 
   // Block length, rings and whether weights go into shared memory: the first choice that fits.
   bool fit() {
-    weight_floats_ = packed_floats();
     const bool has_few_rows = header_.register_rows > 0 && header_.register_rows <= cuda::kFewRows;
     // Of what a multiprocessor has each team takes a kilobyte more.
     const int beside = limits_.shared_bytes / cuda::kFewRowsTeams - 1024;
@@ -208,7 +207,7 @@ class Packer {
         scratch = std::max(scratch, std::int64_t{panels} * held * cuda::kStagedOuts);
       }
     }
-    const std::int64_t weights = choice.shared ? weight_floats_ : 0;
+    const std::int64_t weights = choice.shared ? packed_floats(choice) : 0;
     const std::int64_t total = weights + scratch + slots * header_.team_streams;
     if (total * static_cast<std::int64_t>(sizeof(float)) > most_bytes_) return false;
     if (state_floats_ > INT32_MAX) return false;
@@ -259,7 +258,8 @@ class Packer {
       return {cuda::kStagedOuts, items * cuda::kWarp >= cuda::kConvThreads ? 8 : 4};
     }
     if (header_.register_rows >= 0) return {4, 2};
-    if (stack_times_ > 0 || is_staged_) return {4, 2};
+    if (is_staged_) return {4, 2};
+    if (stack_times_ > 0) return op.out_channels > 4 ? std::pair{8, 4} : std::pair{4, 2};
     const int warps = static_cast<int>(header_.threads) / cuda::kWarp;
     const int block = static_cast<int>(header_.block_samples);
     for (const auto& [outs, times] : {std::pair{8, 4}, std::pair{8, 2}}) {
@@ -272,10 +272,17 @@ class Packer {
     return {4, 2};
   }
 
-  // As many as any choice of tiles packs.
-  std::int64_t packed_floats() const {
+  // As many as any choice of tiles packs, without those that are staged.
+  std::int64_t packed_floats(const Choice& choice) const {
+    std::vector<bool> is_layer(program_.ops.size(), false);
+    for (const LayerStack& stack : steps_.stacks) {
+      std::fill(is_layer.begin() + static_cast<std::ptrdiff_t>(stack.first),
+                is_layer.begin() + static_cast<std::ptrdiff_t>(stack.end), true);
+    }
     std::int64_t total = 0;
-    for (const Op& op : program_.ops) {
+    for (std::size_t i = 0; i < program_.ops.size(); ++i) {
+      const Op& op = program_.ops[i];
+      if (is_layer[i] || (choice.staged && is_staged(op))) continue;
       const std::int64_t outs = op.out_channels == 1 ? 1 : (op.out_channels + 7) / 8 * 8;
       const std::int64_t inputs = op.kind == OpKind::kRecurrent
                                       ? (op.in_channels + op.out_channels) * std::int64_t{4}
@@ -285,13 +292,15 @@ class Packer {
     return (total + 3) / 4 * 4;
   }
 
-  std::int32_t add_floats(const std::vector<float>& values) {
+  static std::int32_t add_to(std::vector<float>& all, const std::vector<float>& values) {
     if (values.empty()) return -1;
-    floats_.resize((floats_.size() + 3) / 4 * 4, 0.0f);
-    const auto at = static_cast<std::int32_t>(floats_.size());
-    floats_.insert(floats_.end(), values.begin(), values.end());
+    all.resize((all.size() + 3) / 4 * 4, 0.0f);
+    const auto at = static_cast<std::int32_t>(all.size());
+    all.insert(all.end(), values.begin(), values.end());
     return at;
   }
+
+  std::int32_t add_floats(const std::vector<float>& values) { return add_to(floats_, values); }
 
   static std::vector<float> conv_weights(const Op& op, int outs) {
     const int panels = (op.out_channels + outs - 1) / outs;
@@ -380,7 +389,9 @@ class Packer {
     out.taps = op.taps, out.dilation = op.dilation;
     if (step.kind == CudaOpKind::kConv) {
       std::tie(out.outs, out.steps) = tile_of(op);
-      out.weights = add_floats(conv_weights(op, out.outs));
+      const std::vector<float> weights = conv_weights(op, out.outs);
+      out.weights =
+          is_staged_ && is_staged(op) ? add_to(staged_floats_, weights) : add_floats(weights);
       out.bias = add_floats(op.bias);
       if (step.activation == op.activation) out.params = add_floats(op.params);
       out.scratch = static_cast<std::int32_t>(header_.shared_weights);
@@ -434,9 +445,9 @@ class Packer {
     out.head = layer.head;
     out.residual = layer.residual != 0 ? 1 : 0;
     out.floats = static_cast<std::int32_t>(layer_floats(stack, layer));
-    out.weights = add_floats(layer_weights(stack, layer));
+    out.weights = add_to(staged_floats_, layer_weights(stack, layer));
     out.state = layer.ring;
-    out.history = static_cast<std::int32_t>(conv.history_samples());
+    out.history = static_cast<std::int32_t>(ring_samples(program_, layer));
     layers_.push_back(out);
   }
 
@@ -478,6 +489,7 @@ class Packer {
       // What was reserved is at least what was packed.
       header_.shared_weights = static_cast<std::uint32_t>(floats_.size());
     }
+    add_staged_floats();
     std::memcpy(header_.magic, "fxfcuda", 8);
     header_.version = cuda::kVersion;
     header_.op_count = static_cast<std::uint32_t>(ops_.size());
@@ -497,6 +509,17 @@ class Packer {
     return out;
   }
 
+  // Behind the others: they are never in shared memory as a whole.
+  void add_staged_floats() {
+    const auto begin = static_cast<std::int32_t>(floats_.size());
+    for (cuda::CudaLayer& layer : layers_) layer.weights += begin;
+    for (CudaOp& op : ops_) {
+      const bool is_conv = op.kind == CudaOpKind::kConv;
+      if (is_conv && is_staged_ && op.outs == cuda::kStagedOuts) op.weights += begin;
+    }
+    floats_.insert(floats_.end(), staged_floats_.begin(), staged_floats_.end());
+  }
+
   std::uint64_t histories() const {
     return std::accumulate(steps_.spans.begin(), steps_.spans.end(), std::uint64_t{0},
                            [](std::uint64_t sum, const CudaSpan& span) {
@@ -512,10 +535,10 @@ class Packer {
   std::vector<std::vector<float>> cells_;
   std::vector<CudaOp> ops_;
   std::vector<cuda::CudaLayer> layers_;
-  std::vector<float> floats_;
+  std::vector<float> floats_, staged_floats_;
   int stack_times_ = 0;
   bool is_staged_ = false;
-  std::int64_t weight_floats_ = 0, state_floats_ = 0;
+  std::int64_t state_floats_ = 0;
 };
 
 }  // namespace

@@ -184,6 +184,10 @@ std::vector<LayerStack> layer_stacks(const Program& program) {
   return found;
 }
 
+std::int64_t ring_samples(const Program& program, const StackLayer& layer) {
+  return (program.ops[layer.conv].history_samples() + 3) / 4 * 4;
+}
+
 int stack_kernel_channels(int channels, int times) {
   if (times == 4) return (channels + 3) / 4 * 4;
   return channels <= 2 ? 2 : channels <= 4 ? 4 : 8;

@@ -34,6 +34,9 @@ struct LayerStack {
 // in a sum that it needs no second accumulator.
 std::vector<LayerStack> layer_stacks(const Program& program);
 
+// Of the ring of a layer's x, a multiple of four.
+std::int64_t ring_samples(const Program& program, const StackLayer& layer);
+
 // How many channels the kernel that keeps so many times in a thread takes them for.
 int stack_kernel_channels(int channels, int times);
 constexpr int kMostStackChannels = 16;

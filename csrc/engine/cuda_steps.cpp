@@ -124,7 +124,7 @@ class Builder {
     for (const StackLayer& layer : stack.layers) {
       plays.conditions.push_back(read({program_.ops[layer.mixin].a.line, 0}));
       if (!layer.reads_x) continue;
-      buffer.history = std::max(buffer.history, program_.ops[layer.conv].history_samples());
+      buffer.history = std::max(buffer.history, ring_samples(program_, layer));
     }
     widen(reads.a, buffer.channels), widen(reads.b, buffer.channels);
     steps_.steps.push_back(reads);
@@ -308,10 +308,11 @@ std::int64_t place_spans(const Program& program, CudaSteps& steps, int block_sam
   }
   for (LayerStack& stack : steps.stacks) {
     for (StackLayer& layer : stack.layers) {
-      const std::int64_t history = program.ops[layer.conv].history_samples();
-      if (!layer.reads_x || history == 0) continue;
+      const std::int64_t samples = ring_samples(program, layer);
+      if (!layer.reads_x || samples == 0) continue;
+      state_floats = (state_floats + 3) / 4 * 4;
       layer.ring = static_cast<std::int32_t>(state_floats);
-      state_floats += history * stack.channels;
+      state_floats += samples * stack.channels;
     }
   }
   // The largest first, each at the lowest place that is free for all of its time.

@@ -29,6 +29,9 @@ FXFAST_DEVICE float exp2_fast(float x) {
   return y;
 }
 FXFAST_DEVICE float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
+FXFAST_DEVICE void store4(float* to, const float4& value) {
+  *reinterpret_cast<float4*>(to) = value;
+}
 // To shared memory, from memory that is not: done for the thread after wait_for_copies, and for
 // all when they have waited for each other after that.
 FXFAST_DEVICE void copy_async(float* to, const float* from) {
@@ -92,6 +95,10 @@ inline float reciprocal(float x) { return static_cast<float>(within(0x1p-24, x) 
 inline float exp2_fast(float x) {
   const double y = std::exp2(double{x}) * within(0x1p-22, x);
   return y < 0x1p-126 ? 0.0f : static_cast<float>(y);
+}
+inline void store4(float* to, const float4& value) {
+  if (reinterpret_cast<std::uintptr_t>(to) % sizeof(float4) != 0) stand_in.is_misaligned = true;
+  std::memcpy(to, &value, sizeof(value));
 }
 inline float4 load4(const float* from) {
   if (reinterpret_cast<std::uintptr_t>(from) % sizeof(float4) != 0) stand_in.is_misaligned = true;

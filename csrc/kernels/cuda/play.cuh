@@ -13,6 +13,12 @@ namespace fxfast::cuda {
 // kStacks4 and kStacks8: there are stacks of layers, of so many times a thread.
 constexpr bool has_stacks(int most_rows) { return most_rows == kStacks4 || most_rows == kStacks8; }
 
+// Output channels of a tile of a convolution, at most.
+constexpr int most_outs(int most_rows) {
+  if (most_rows == kNoCells || has_stacks(most_rows)) return 8;
+  return most_rows == kWideCells ? 1 : 4;
+}
+
 template <int kMostRows>
 FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
   switch (op.kind) {
@@ -25,7 +31,7 @@ FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
           return op.steps == 8 ? conv_staged<8>(team, op) : conv_staged<4>(team, op);
         }
       }
-      return convolve<(kMostRows == kNoCells ? 8 : kMostRows == kWideCells ? 1 : 4)>(team, op);
+      return convolve<most_outs(kMostRows)>(team, op);
     case CudaOpKind::kActivate: return activate(team, op);
     case CudaOpKind::kCombine: return combine(team, op);
     case CudaOpKind::kRecurrent:

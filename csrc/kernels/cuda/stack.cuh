@@ -117,48 +117,79 @@ FXFAST_DEVICE void add_residual(float* row, int stride, const float* weights,
   }
 }
 
+// The rows of x of a layer and of its ring, a warp for each.
+struct LayerRows {
+  float *row, *ring;  // of the first channel of this warp; row is at time 0
+  int stride, length, channels;
+
+  FXFAST_DEVICE LayerRows(const Team& team, const CudaOp& op, const CudaLayer& layer)
+      : row(team.slots + op.buffer_at),
+        ring(team.state(0) + layer.state),
+        stride(op.buffer_stride),
+        length(layer.history),
+        channels(layer.in_channels) {}
+};
+
 // The past of x of a layer, to the front of its rows, and the weights of the layer, on their way.
 FXFAST_DEVICE void fetch_layer(const Team& team, const CudaOp& op, const CudaLayer& layer,
                                float* weights) {
   const float* from = floats_of(*team.run) + layer.weights;
-  for (int i = 4 * thread_index(); i < layer.floats; i += 4 * kStackThreads) {
+  const int floats = layer.floats;
+  for (int i = 4 * thread_index(); i < floats; i += 4 * kStackThreads) {
     copy_four_async(weights + i, from + i);
   }
   if (layer.state < 0) return;
+  const LayerRows rows(team, op, layer);
   const std::int64_t position = team.position(0);
-  const float* ring = team.state(0) + layer.state;
-  const int history = layer.history, start = ring_index(position, history);
+  const int length = rows.length, start = ring_index(position, length);
   const int lane = thread_index() % kWarp;
-  for (int c = thread_index() / kWarp; c < layer.in_channels; c += kStackThreads / kWarp) {
-    float* row = team.slots + op.buffer_at + c * op.buffer_stride - history;
-    for (int m = lane; m < history; m += kWarp) {
-      int at = start + m;
-      if (at >= history) at -= history;
-      if (position - history + m >= 0) {
-        copy_async(row + m, ring + c * history + at);
+  // A ring has a multiple of four samples. The first of them may never have been played.
+  const int unknown = position < length ? length - static_cast<int>(position) : 0;
+  const bool by_four = position % 4 == 0 && unknown == 0;
+  for (int c = thread_index() / kWarp; c < rows.channels; c += kStackThreads / kWarp) {
+    float* to = rows.row + c * rows.stride - length;
+    const float* ring = rows.ring + c * length;
+    if (by_four) {
+      for (int m = 4 * lane; m < length; m += 4 * kWarp) {
+        const int at = start + m;
+        copy_four_async(to + m, ring + (at < length ? at : at - length));
+      }
+      continue;
+    }
+    for (int m = lane; m < length; m += kWarp) {
+      const int at = start + m;
+      if (m >= unknown) {
+        copy_async(to + m, ring + (at < length ? at : at - length));
       } else {
-        row[m] = 0.0f;
+        to[m] = 0.0f;
       }
     }
   }
 }
 
-// The times of the thread that later blocks read, into the ring.
-template <int kTimes>
+// The samples of x that later blocks read, into the ring.
 FXFAST_DEVICE void store_layer(const Team& team, const CudaOp& op, const CudaLayer& layer,
                                int samples) {
   if (layer.state < 0) return;
-  const auto history = static_cast<std::uint32_t>(layer.history);
-  const auto start = static_cast<std::uint32_t>(ring_index(team.position(0), layer.history));
-  float* ring = team.state(0) + layer.state;
-#pragma unroll
-  for (int j = 0; j < kTimes; ++j) {
-    const int t = thread_index() + kStackThreads * j;
-    if (t >= samples || t < samples - layer.history) continue;
-    const std::uint32_t at = (start + static_cast<std::uint32_t>(t)) % history;
-    const float* row = team.slots + op.buffer_at + t;
-    for (int c = 0; c < layer.in_channels; ++c) {
-      ring[static_cast<std::uint32_t>(c) * history + at] = row[c * op.buffer_stride];
+  const LayerRows rows(team, op, layer);
+  const std::int64_t position = team.position(0);
+  const int length = rows.length, kept = samples < length ? samples : length;
+  const int start = ring_index(position + samples - kept, length);
+  const int lane = thread_index() % kWarp;
+  const bool by_four = position % 4 == 0 && samples % 4 == 0;
+  for (int c = thread_index() / kWarp; c < rows.channels; c += kStackThreads / kWarp) {
+    const float* from = rows.row + c * rows.stride + samples - kept;
+    float* ring = rows.ring + c * length;
+    if (by_four) {
+      for (int m = 4 * lane; m < kept; m += 4 * kWarp) {
+        const int at = start + m;
+        store4(ring + (at < length ? at : at - length), load4(from + m));
+      }
+      continue;
+    }
+    for (int m = lane; m < kept; m += kWarp) {
+      const int at = start + m;
+      ring[at < length ? at : at - length] = from[m];
     }
   }
 }
@@ -188,12 +219,12 @@ FXFAST_DEVICE void play_stack(const Team& team, const CudaOp& op) {
     for (int back = (layer.taps - 1) * layer.dilation; back >= 0; back -= layer.dilation) {
       add_rows(row - back, layer.source.stride, layer.in_channels, weights, z);
     }
+    store_layer(team, op, layer, samples);
     wait_for_all();
     // Nobody reads the past of x any more, nor what the layer before had for weights.
     if (l + 1 < op.layer_count) {
       fetch_layer(team, op, layers[l + 1], places + (~l & 1) * op.weight_place);
     }
-    store_layer<kTimes>(team, op, layer, samples);
     if (layer.condition_channels > 0) {
       add_rows(team.row(0, layer.condition, 0) + thread_index(), layer.condition.stride,
                layer.condition_channels, weights, z);

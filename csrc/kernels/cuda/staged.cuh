@@ -12,7 +12,7 @@ FXFAST_DEVICE void fetch_terms(const Team& team, const CudaOp& op, int panels, i
                                float* place) {
   const int terms = op.taps * op.in_channels;
   const int fours = (terms < kRun ? terms : kRun) * (kStagedOuts / 4);
-  const float* weights = team.floats + op.weights;
+  const float* weights = floats_of(*team.run) + op.weights;
   for (int n = thread_index(); n < panels * fours; n += thread_count()) {
     const int panel = n / fours, at = 4 * (n % fours), term = first + at / kStagedOuts;
     if (term >= terms) continue;

@@ -111,34 +111,34 @@ FXFAST_DEVICE void write_output(const Team& team, const CudaOp& op) {
 
 // The history of a line in front of its slot; before the stream began there was nothing.
 FXFAST_DEVICE void fetch_history(const Team& team, const CudaOp& op) {
+  const int length = op.history, channels = op.out_channels;
   for (int s = 0; s < team.streams; ++s) {
     const std::int64_t position = team.position(s);
     const float* ring = team.state(s) + op.state;
-    const int start = ring_index(position, op.history);
-    for (int c = 0; c < op.out_channels; ++c) {
-      float* row = team.row(s, op.output, c);
-      for (int m = thread_index(); m < op.history; m += thread_count()) {
-        int at = start + m;
-        if (at >= op.history) at -= op.history;
-        const bool known = position - op.history + m >= 0;
-        row[m - op.history] = known ? ring[c * op.history + at] : 0.0f;
+    const int start = ring_index(position, length);
+    // Samples of the history that were never played.
+    const int unknown = position < length ? length - static_cast<int>(position) : 0;
+    for (int c = 0; c < channels; ++c) {
+      float* row = team.row(s, op.output, c) - length;
+      for (int m = thread_index(); m < length; m += thread_count()) {
+        const int at = start + m;
+        row[m] = m < unknown ? 0.0f : ring[c * length + (at < length ? at : at - length)];
       }
     }
   }
 }
 
 FXFAST_DEVICE void store_history(const Team& team, const CudaOp& op) {
+  const int length = op.history, channels = op.out_channels;
   for (int s = 0; s < team.streams; ++s) {
     float* ring = team.state(s) + op.state;
-    const int samples = team.samples(s);
-    const int skipped = samples > op.history ? samples - op.history : 0;
-    const int start = ring_index(team.position(s) + skipped, op.history);
-    for (int c = 0; c < op.out_channels; ++c) {
-      const float* row = team.row(s, op.a, c);
-      for (int t = thread_index(); t < samples - skipped; t += thread_count()) {
-        int at = start + t;
-        if (at >= op.history) at -= op.history;
-        ring[c * op.history + at] = row[skipped + t];
+    const int samples = team.samples(s), kept = samples < length ? samples : length;
+    const int start = ring_index(team.position(s) + samples - kept, length);
+    for (int c = 0; c < channels; ++c) {
+      const float* row = team.row(s, op.a, c) + samples - kept;
+      for (int t = thread_index(); t < kept; t += thread_count()) {
+        const int at = start + t;
+        ring[c * length + (at < length ? at : at - length)] = row[t];
       }
     }
   }
