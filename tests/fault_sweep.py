@@ -55,6 +55,7 @@ def _faults() -> dict[str, Fault]:
         "write-eio": (5, errno.EIO),
         "write-eintr": (6, errno.EINTR),
         "write-enospc": (7, errno.ENOSPC),
+        "write-edquot": (7, errno.EDQUOT),
         "fsync-eio": (8, errno.EIO),
         "close-eio": (9, errno.EIO),
         "rename-exdev": (10, errno.EXDEV),
@@ -137,9 +138,13 @@ class Sweep:
         else:
             fired = bool(result["fired"])
             end = self._check(fault, result, violations, where)
-        self._check_outputs(violations, where, normal_end=result is not None)
+        # Where no memory comes back, nothing can be removed either: that end is like a kill, and
+        # what it left the next run removes.
+        starved = fault.number == 12 and fault.lasting and "lines" not in (result or {})
+        self._check_outputs(violations, where, normal_end=result is not None and not starved)
         # Without the fault the same command ends the work.
-        if n % 7 == 1:
+        left = any(name.endswith(".part") for name in visible(self.out))
+        if n % 7 == 1 or left:
             self._check_resume(violations, where)
         return end, fired
 
@@ -170,12 +175,17 @@ class Sweep:
         self, fault: Fault, result: dict[str, Any], violations: list[str], where: str
     ) -> str:
         if "unforeseen" in result:
-            violations.append(f"{where}{result['unforeseen']}")
+            # Without memory Python, numpy and OpenSSL raise what they have; the run has ended.
+            if not fault.isolate:
+                violations.append(f"{where}{result['unforeseen']}")
             return "unforeseen"
         if "error" in result:
             return f"refused {result['error']}"
         lines = result["lines"]
-        if len(lines) != 3:
+        # A folder that cannot be listed has the line of all that is in it, and it is a failure.
+        shut = [path for path, status, _ in lines if status == "failed" and os.path.isdir(path)]
+        unseen = [name for name in self.before if self._is_below(name, shut)]
+        if len(lines) - len(shut) != 3 - len(unseen):
             violations.append(f"{where}C3: {len(lines)} lines for 3 inputs")
         names = {os.path.relpath(path, self.inputs): status for path, status, _ in lines}
         for name, status in names.items():
@@ -185,10 +195,16 @@ class Sweep:
             if status not in ("rendered", "failed"):
                 violations.append(f"{where}C3: {name} is {status}")
         codes = sorted({code for _, _, code in lines if code})
+        if fault.number == 7 and not set(codes) <= {"E_NOSPACE", "E_STOPPED"}:
+            violations.append(f"{where}{codes} where no room is left")
         # Libraries tell a refused memory in words of their own.
         if "E_INTERNAL" in codes and not fault.isolate:
             violations.append(f"{where}E_INTERNAL")
         return "ok" if not codes else " ".join(codes)
+
+    def _is_below(self, name: str, folders: list[str]) -> bool:
+        path = self.inputs / name
+        return any(path.is_relative_to(Path(folder)) for folder in folders)
 
     def _check_outputs(self, violations: list[str], where: str, *, normal_end: bool) -> None:
         for name, data in visible(self.out).items():

@@ -22,7 +22,15 @@ from fxfast.rendering import publish
 LONG = os.environ.get("FXFAST_LONG_TESTS") == "1"
 CALLS = (
     *("open-eio", "open-emfile", "read-short", "read-eio", "write-short", "write-eio"),
-    *("write-eintr", "write-enospc", "fsync-eio", "close-eio", "rename-exdev", "rename-eacces"),
+    *(
+        "write-eintr",
+        "write-enospc",
+        "write-edquot",
+        "fsync-eio",
+        "close-eio",
+        "rename-exdev",
+        "rename-eacces",
+    ),
 )
 LASTING = tuple(f"{name}-lasting" for name in CALLS if name != "write-eintr")
 
@@ -78,7 +86,8 @@ def test_fault_case_28_the_nth_call_fails(
 @pytest.mark.slow
 @pytest.mark.skipif(not LONG, reason="minutes: FXFAST_LONG_TESTS=1")
 def test_fault_case_28_memory_that_is_refused(shim: Path, tmp_path: Path) -> None:
-    sweep(shim, tmp_path, ("mmap-enomem", "mmap-enomem-lasting"), 1)
+    memory = ("mmap-enomem", "malloc-enomem")
+    sweep(shim, tmp_path, (*memory, *(f"{name}-lasting" for name in memory)), 1)
 
 
 def test_fault_case_29_a_failed_fsync_is_final(
@@ -104,69 +113,3 @@ def test_fault_case_29_a_failed_fsync_is_final(
     again = render([folder], out)
     assert (again.count("rendered"), again.count("done")) == (1, 2)
     assert visible(out) == visible(tmp_path / "whole")
-
-
-class Recorder:
-    """The order in which a run brings things to the disk, as the disk would see it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.events: list[tuple[str, str]] = []
-        fsync, fdatasync, rename = os.fsync, os.fdatasync, publish._rename_new
-
-        def name_of(fd: int) -> str:
-            return os.readlink(f"/proc/self/fd/{fd}")
-
-        def on_fsync(fd: int) -> None:
-            name = name_of(fd)
-            fsync(fd)
-            self.events.append(("folder" if os.path.isdir(name) else "data", name))
-
-        def on_fdatasync(fd: int) -> None:
-            fdatasync(fd)
-            self.events.append(("journal", Path(name_of(fd)).read_text()))
-
-        def on_rename(temp: bytes, name: bytes, folder: int) -> None:
-            where = Path(name_of(folder))
-            rename(temp, name, folder)
-            pair = f"{where / os.fsdecode(temp)}\0{where / os.fsdecode(name)}"
-            self.events.append(("rename", pair))
-
-        monkeypatch.setattr(publish.os, "fsync", on_fsync)
-        monkeypatch.setattr(publish.os, "fdatasync", on_fdatasync)
-        monkeypatch.setattr(publish, "_rename_new", on_rename)
-
-
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc to name descriptors")
-def test_fault_case_33_power_lost_at_any_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The recorded order of a run, cut after every event.
-
-    What a disk may show after the cut: a name only after its rename began; contents surely only
-    after their fsync. So at every cut each name that may be there must have its contents, and a
-    line, on the disk.
-    """
-    folder, out = three_files(tmp_path / "in"), tmp_path / "out"
-    for number in range(6):
-        shutil.copy(folder / "a.wav", folder / f"more{number}.wav")
-    recorder = Recorder(monkeypatch)
-    assert not render([folder], out, jobs=2).failed
-    events = recorder.events
-    names = [value.split("\0") for kind, value in events if kind == "rename"]
-    assert len(names) == 9
-    for cut in range(len(events) + 1):
-        before = events[:cut]
-        data = {value for kind, value in before if kind == "data"}
-        journal = next((v for kind, v in reversed(before) if kind == "journal"), "")
-        for kind, value in events[: cut + 1]:  # the event that is going on may have happened
-            if kind == "rename":
-                temp, name = value.split("\0")
-                assert temp in data, f"named before its contents are on the disk: {name}"
-                below = os.path.relpath(name, out)
-                assert f'"out":"{below}"' in journal, f"named before its line: {name}"
-    folders = {value for kind, value in events if kind == "folder"}
-    assert folders == {str(Path(name).parent) for _, name in names}
-    last = {name: at for at, (kind, value) in enumerate(events) if kind == "rename"
-            for name in [str(Path(value.split("\0")[1]).parent)]}  # fmt: skip
-    for where, at in last.items():
-        assert ("folder", where) in events[at:], "a rename that was not brought to the disk"

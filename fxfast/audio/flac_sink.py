@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 
 from fxfast.audio.containers import read_header
+from fxfast.audio.headers import Header
 from fxfast.audio.paths import reason
 from fxfast.errors import WriteError
 from fxfast.whole_file import read_at
@@ -135,8 +136,7 @@ class FlacSink:
                 compression_level=_COMPRESSION,
             )
             if blocks:
-                # A comment as long as the blocks holds their place at the head of the file.
-                self._file.comment = "x" * sum(4 + len(body) for _, body in blocks)
+                self._file.comment = self._placeholder()
         except (soundfile.SoundFileError, OSError, ValueError, TypeError, OverflowError) as error:
             self.abandon()
             raise self._sink.error or WriteError(
@@ -165,9 +165,30 @@ class FlacSink:
             raise self._sink.error
         if frames == 0:
             self._write_empty()
-        elif self._blocks:
-            self._place_blocks()
+        else:
+            header = self._encoded_header()
+            if self._blocks:
+                self._place_blocks(header)
         self._verify(frames)
+
+    def _encoded_header(self) -> Header:
+        """The header as the encoder makes it: what it has no memory for it leaves out, silently."""
+        header = read_header(self._fd, self._name, os.fstat(self._fd).st_size)
+        kinds = [chunk.name[0] for chunk in header.chunks]
+        held = b""
+        if kinds == [_STREAMINFO, _VORBIS_COMMENT]:
+            comment = header.chunks[1]
+            held = read_at(self._fd, comment.size_bytes, comment.body_offset)
+        if not held.endswith(self._placeholder().encode()) or not held:
+            raise WriteError(
+                f"{self._name}: cannot be encoded: the encoder left out a part of its header "
+                "(not enough memory?)"
+            )
+        return header
+
+    def _placeholder(self) -> str:
+        """A comment as long as the blocks, which holds their place at the head of the file."""
+        return "x" * sum(4 + len(body) for _, body in self._blocks)
 
     def abandon(self) -> None:
         """Close the stream: later it would be written into whatever gets the descriptor."""
@@ -183,9 +204,8 @@ class FlacSink:
         info += hashlib.md5(usedforsecurity=False).digest()
         _pwrite(self._fd, b"fLaC" + _joined([(_STREAMINFO, info), *self._blocks], last=True), 0)
 
-    def _place_blocks(self) -> None:
-        header = read_header(self._fd, self._name, os.fstat(self._fd).st_size)
-        held = next(c for c in header.chunks if c.name == bytes([_VORBIS_COMMENT]))
+    def _place_blocks(self, header: Header) -> None:
+        held = header.chunks[1]
         last = read_at(self._fd, 1, held.body_offset - 4)[0] & 0x80
         room = held.size_bytes + 4
         used = sum(4 + len(body) for _, body in self._blocks)
