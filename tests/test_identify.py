@@ -15,6 +15,7 @@ from fxfast.audio.files import write_audio
 from fxfast.cli import main
 from fxfast.errors import PairError
 from fxfast.identify import FAMILIES, Findings, describe, identify
+from fxfast.models.choice import preset_for
 from fxfast.pairs.effects import EFFECTS
 
 SECONDS = 12.0
@@ -82,6 +83,24 @@ def test_echoes_and_memory() -> None:
     assert findings.linear.echo_ms[:2] == pytest.approx((300.0, 600.0), abs=0.2)
     assert findings.linear.memory_seconds >= 0.3
     assert found_of("overdrive").linear.memory_seconds < 0.05
+
+
+@pytest.mark.parametrize("second", [0.5, 0.25])
+@pytest.mark.parametrize("time_ms", [100.0, 250.0])
+def test_two_taps_are_told_from_a_loop(time_ms: float, second: float) -> None:
+    dry, delay = guitar(SECONDS), round(0.001 * time_ms * RATE)
+    late, later = (np.concatenate([np.zeros(n), dry[:-n]]) for n in (delay, 2 * delay))
+    taps = found((dry + 0.6 * late + 0.6 * second * later).astype(np.float32))
+    assert taps.family == "linear"
+    assert any("do not come round again" in reason for reason in taps.reasons)
+    assert preset_for(taps) == "linear-10s"
+    for low_pass in (0.0, 0.5):
+        again = np.zeros(delay + 2)
+        again[[0, 1, delay]] = 1.0, -low_pass, -second * (1.0 - low_pass)
+        # late / (1 - second z^-delay F), F = (1 - low_pass) / (1 - low_pass z^-1)
+        loop = found((dry + 0.6 * lfilter([1.0, -low_pass], again, late)).astype(np.float32))
+        assert loop.family == "feedback-delay"
+        assert preset_for(loop) == "delay"
 
 
 def test_an_equaliser_is_linear_with_a_short_memory() -> None:

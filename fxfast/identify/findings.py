@@ -36,6 +36,7 @@ _LINEAR_ESR = 0.003
 _SWING_SHARE = 0.7
 _MIN_RANGE_DB = 1.0
 _ECHO_SHARE = 0.9
+_LOOP_RETURN = 0.3
 _UNRELATED_ESR = 0.85
 _SHORT_SECONDS = 10.0
 
@@ -174,6 +175,12 @@ def _linear_kind(linear: LinearFinding) -> tuple[str, tuple[str, ...]]:
         f"one impulse response of {linear.memory_seconds:.2f} s leaves {linear.long_esr:.4f} of "
         f"the wet, one of 16 ms {linear.short_esr:.4f}"
     )
+    if linear.echo_share > _ECHO_SHARE and linear.echo_return < _LOOP_RETURN:
+        return "linear", (
+            why,
+            f"its echoes, the first after {linear.echo_ms[0]:.1f} ms, do not come round again: "
+            f"one has {linear.echo_return:.1%} of the least energy that it has in a loop",
+        )
     if linear.echo_share > _ECHO_SHARE and linear.echo_ms:
         return "feedback-delay", (
             why,

@@ -29,6 +29,11 @@ _COHERENCE_SAMPLES = 4096
 _WINDOW_SECONDS = 0.002
 _LATE_SECONDS = 0.01
 _STRONGEST_WINDOWS = 12
+# A filter spreads a round of an echo over so much to both sides.
+_ROUND_SECONDS, _MOST_ROUNDS = 0.003, 8
+_ABOVE_NOISE = 4.0
+# Of a normal variable, to its variance.
+_MEDIAN_OF_SQUARE = 0.455
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class LinearFinding:
     ``memory_seconds`` is how much of the long response is needed. ``echo_share`` is the share of
     its energy past 10 ms that lies in a few windows of 2 ms: near 1 for echoes, small for a
     reverb; ``echo_ms`` are the strongest of them, in order of time.
+
+    ``echo_return`` is the least energy of a round of the first echo, as a share of what it has at
+    least in a loop, whatever filter is in it: near 1 or more in a loop, near 0 where taps end; 1
+    where nothing can be told. Round n of a loop has the energy E[n] = integral of
+    |H|^2 |F|^(2n-2), so E[n]^2 <= E[n-1] E[n+1] (Cauchy and Schwarz).
     """
 
     gain_esr: float
@@ -48,6 +58,7 @@ class LinearFinding:
     memory_seconds: float
     echo_share: float
     echo_ms: tuple[float, ...]
+    echo_return: float
 
 
 def find_linear(pieces: Sequence[Piece], rate: float) -> LinearFinding:
@@ -68,6 +79,7 @@ def find_linear(pieces: Sequence[Piece], rate: float) -> LinearFinding:
         memory_seconds=memory / rate,
         echo_share=share,
         echo_ms=echoes,
+        echo_return=_echo_return(response, echoes, rate),
     )
 
 
@@ -167,6 +179,29 @@ def _echoes(response: np.ndarray, rate: float) -> tuple[float, tuple[float, ...]
     best = sorted(sorted(peaks, key=lambda i: -late[i])[:6])
     places = [_place(response, (first + i) * window, window, rate) for i in best]
     return share, tuple(places)
+
+
+def _echo_return(response: np.ndarray, echo_ms: Sequence[float], rate: float) -> float:
+    if not echo_ms:
+        return 1.0
+    first = 0.001 * echo_ms[0]
+    half = min(_ROUND_SECONDS, first / 2)
+    count = min(_MOST_ROUNDS, int((len(response) / rate - half) / first))
+    power = np.square(response)
+
+    def energy(seconds: float) -> float:
+        near = slice(round((seconds - half) * rate), round((seconds + half) * rate) + 1)
+        return float(power[near].sum())
+
+    rounds = [energy((n + 1) * first) for n in range(count)]
+    # Between the rounds there is what the fit leaves: its median, times what is clearly more.
+    floor = _ABOVE_NOISE * float(np.median(power)) * (2.0 * half * rate + 1.0) / _MEDIAN_OF_SQUARE
+    found = 1.0
+    for before, now, after in zip(rounds, rounds[1:], rounds[2:], strict=False):
+        if now <= floor or now * now <= floor * before:
+            break
+        found = min(found, after * before / (now * now))
+    return found
 
 
 def _place(response: np.ndarray, start: int, window: int, rate: float) -> float:
