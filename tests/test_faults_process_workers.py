@@ -13,11 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from fake_player import one_layer_graph
+from fake_player import FakePlayer, one_layer_graph
 from library_faults import (
+    BEFORE,
+    NOW,
     TrickyPlayer,
     check_outputs,
     children_of,
@@ -33,7 +36,7 @@ from library_faults import (
 from fxfast import exchange
 from fxfast.cli import main
 from fxfast.errors import InputError, LockedError
-from fxfast.rendering import RunOptions, render_library
+from fxfast.rendering import FileReport, RunOptions, Watcher, render_library
 from fxfast.rendering.journal import Journal
 from fxfast.rendering.plan import plan_library
 from fxfast.rendering.supervise import Supervisor
@@ -85,6 +88,51 @@ def test_fault_case_31_a_slow_file_is_given_up_and_the_others_go_on(
     assert report.count("rendered") == 3
     check_outputs(out, whole)
     assert len(visible(out)) == 3
+
+
+@pytest.mark.parametrize("name", ["slow.wav", "slow.flac"])
+@pytest.mark.parametrize("call", ["pread", "preadv"], ids=["header", "sound"])
+def test_fault_case_31_a_read_that_never_returns(
+    folder: Path,
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    call: str,
+) -> None:
+    """As of a server that is gone: the system holds the thread in the read until it is killed."""
+    slow = sound(folder / name, 200_000)
+    inode = slow.stat().st_ino
+    silent, _keeps_it_open = os.pipe()
+    real = getattr(os, call)
+
+    def stuck(fd: int, *arguments: object) -> object:
+        if os.fstat(fd).st_ino == inode:
+            os.read(silent, 1)
+        return real(fd, *arguments)
+
+    class Order(Watcher):
+        seen: ClassVar[list[str]] = []
+
+        def on_file(self, file: FileReport) -> None:
+            self.seen.append(Path(file.input).name)
+
+    monkeypatch.setattr(os, call, stuck)
+    Order.seen.clear()
+    out = tmp_path / "out"
+    options = RunOptions(isolate=True, timeout_s=1.0, jobs=2)
+    started = time.perf_counter()
+    report = render_library(
+        FakePlayer(NOW, BEFORE), [folder], out, options=options, watcher=Order()
+    )
+    assert time.perf_counter() - started < 10
+    expected = {"a.wav": None, "b.flac": None, "c.wav": None, name: "E_TIMEOUT"}
+    assert codes(report.files) == expected, [file.message for file in report.failed]
+    assert visible(out) == whole
+    if call == "preadv":  # the others did not wait for it
+        assert Order.seen[-1] == name
+    os.close(silent)
+    os.close(_keeps_it_open)
 
 
 # --- 34: signals ---------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import nullcontext
 
 import numpy as np
 import soundfile
@@ -78,6 +79,10 @@ class DescriptorStream:
 
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
     """soundfile seeks to where it is after every block, which makes a FLAC decoder start anew."""
+
+    # soundfile's is one for all files, about the words of an error: a file whose opening is stuck
+    # would hold up every other.
+    _sf_error_lock = nullcontext()
 
     def seekable(self) -> bool:
         return False

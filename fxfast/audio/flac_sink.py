@@ -7,7 +7,7 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +100,10 @@ class _DescriptorSink:
 
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
     """soundfile asks for the length after every block otherwise."""
+
+    # soundfile's is one for all files, about the words of an error: a file whose opening is stuck
+    # would hold up every other.
+    _sf_error_lock = nullcontext()
 
     def seekable(self) -> bool:
         return False
