@@ -65,6 +65,30 @@ def test_tables_are_those_of_the_newest_results() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_promises_of_a_library_run_name_tests_that_are_there() -> None:
+    """Every case that a row names is tested in a file that it names, every file that it names
+    tests one of them, and every case of the 48 is in some row."""
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (P\d): .* \| (`.*) \(cases (.*)\) \|$", text, flags=re.M)
+    assert [name for name, _, _ in rows] == [f"P{n}" for n in range(1, 9)]
+    covered: set[int] = set()
+    for name, shown, told in rows:
+        cases: set[int] = set()
+        for part in told.split(", "):
+            first, _, last = part.partition(" to ")
+            cases.update(range(int(first), int(last or first) + 1))
+        tested: dict[str, set[int]] = {}
+        for file in re.findall(r"`(\w+\.py)`", shown):
+            source = (ROOT / "tests" / file).read_text()
+            tested[file] = {
+                int(n) for n in re.findall(r"^def test_fault_case_(\d\d)_", source, re.M)
+            }
+            assert tested[file] & cases, f"{name}: {file} tests none of its cases"
+        assert cases <= set().union(*tested.values()), f"{name}: {cases} beside {tested}"
+        covered |= cases
+    assert covered == set(range(1, 49))
+
+
 def test_commands_in_the_readme_exist() -> None:
     from fxfast.cli import build_parser
 
