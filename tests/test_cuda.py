@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cuda_stand_in import built_stand_in, set_memory
-from families import FAMILIES, dense, family, recurrent
+from families import FAMILIES, dense, echo, family, recurrent
 from nets import rms
 from test_families import RAGGED, float32_ratio, noise
 from tolerances import TOLERANCES
@@ -27,11 +27,7 @@ from fxfast.graph import (
 )
 from fxfast.player import Player
 
-# Models with operations that the kernels do not have; they play on the CPU alone.
-ON_CPU_ALONE = ("echo", "chorus", "flanger", "net into echo", "flanger into filter")
-ON_CPU_ALONE += ("compressor", "compressor by an average", "compressor of power into a net", "gate")
-ON_CPU_ALONE += ("gate with exponential ramps",)
-every_family = pytest.mark.parametrize("name", [n for n in FAMILIES if n not in ON_CPU_ALONE])
+every_family = pytest.mark.parametrize("name", FAMILIES)
 
 
 def gpu_library() -> Path:
@@ -131,8 +127,9 @@ def _wide_history() -> Node:
     return ConvStack((layer(64, 1, 2, 1), layer(8, 64, 3, 1000), layer(1, 8, 2, 1)))
 
 
-def test_a_stream_is_saved_restored_and_reset(device: str) -> None:
-    player = Player(family("conv and lstm"), device=device)
+@pytest.mark.parametrize("name", ["conv and lstm", "net into echo", "gate"])
+def test_a_stream_is_saved_restored_and_reset(name: str, device: str) -> None:
+    player = Player(family(name), device=device)
     x = noise(2, 300)
     whole = player.render(x)
     stream = player.stream(2)
@@ -179,9 +176,9 @@ def test_errors_name_the_device_and_the_model(
         Player(graph, device="cuda:1")
     assert Player(graph, device="cuda").device == "cuda:0"
     assert device_index("cuda:3") == 3
-    for name in ON_CPU_ALONE:
-        with pytest.raises(ModelError, match=r"CUDA kernels have, got that of a (Delay|Comp|Gate)"):
-            Player(family(name), device="cuda")
+    wide = Sequential((recurrent("lstm", 300, 1), dense(300, 1), echo()))
+    with pytest.raises(ModelError, match="units: expected at most 256 beside delays and gains"):
+        Player(ModelGraph(wide, 48_000), device="cuda")
     long = ModelGraph(Linear(np.ones(9000, np.float32)), 48_000)
     with pytest.raises(ModelError, match="taps: expected at most 8192 on CUDA, got 9000"):
         Player(long, device="cuda")

@@ -32,7 +32,7 @@ from fxfast.rendering.device import DeskPlayer, DevicePlayer, place
 from fxfast.rendering.journal import JOURNAL_NAME
 from fxfast.rendering.split import Cores
 
-KINDS = ("wavenet", "conv and lstm")
+KINDS = ("wavenet", "conv and lstm", "net into echo", "compressor of power into a net")
 
 
 @pytest.fixture

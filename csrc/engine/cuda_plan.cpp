@@ -35,11 +35,16 @@ constexpr Choice kStackChoices[] = {{8 * cuda::kConvThreads, true, 8},
 constexpr Choice kChoices[] = {{256, true}, {128, true}, {256, false}, {128, false},
                                {64, false}, {32, true},  {32, false}};
 constexpr int kRecurrentBlock = 64;
+// Of a team with recursions that one thread plays: more would leave multiprocessors idle.
+constexpr int kMixedStreams = 8;
 constexpr int kLeastStagedTerms = 16;
 constexpr int kConvWarps = cuda::kConvThreads / cuda::kWarp;
 // Lines whose history does not fit are read from their rings, but not so many that a smaller block
 // would be better.
 constexpr int kMostFromRing = 4;
+
+// Floats of a delay beyond its numbers: rounded up, and its state.
+constexpr int kMostDelayCells = 256;
 
 int round_to_warp(int threads) { return (threads + cuda::kWarp - 1) / cuda::kWarp * cuda::kWarp; }
 
@@ -101,6 +106,16 @@ class Packer {
     if (units > cuda::kMaxRecurrentThreads) {
       throw ModelError("units: expected at most " + std::to_string(cuda::kMaxRecurrentThreads) +
                        " on CUDA, got " + std::to_string(units));
+    }
+    if (is_mixed(program_)) {
+      if (units > cuda::kConvThreads) {
+        throw ModelError("units: expected at most " + std::to_string(cuda::kConvThreads) +
+                         " beside delays and gains on CUDA, got " + std::to_string(units));
+      }
+      header_.register_rows = cuda::kMixed;
+      header_.team_streams =
+          static_cast<std::uint32_t>(std::min(kMixedStreams, cuda::kConvThreads / units));
+      return;
     }
     if (units > cuda::kConvThreads) {
       header_.threads = static_cast<std::uint32_t>(round_to_warp(units));
@@ -186,10 +201,11 @@ class Packer {
     steps_ = cuda_steps(program_, from_ring, choice.stack_times);
     stack_times_ = choice.stack_times, is_staged_ = choice.staged;
     state_floats_ = cuda::kStatePrefix;
-    for (const auto& both : cells_) state_floats_ += static_cast<std::int64_t>(both.size());
+    for (const CudaCells& cells : cells_) state_floats_ += cells.floats();
     const int stride = header_.is_recurrent != 0 ? block + kRecurrentMargin : block;
     const std::int64_t slots = (place_spans(program_, steps_, stride, state_floats_) + 3) / 4 * 4;
     std::int64_t scratch = 0;
+    if (is_mixed(program_)) scratch = std::int64_t{2} * header_.team_streams * block;
     for (const Op& op : program_.ops) {
       if (op.kind == OpKind::kRecurrent) scratch = std::max(scratch, scratch_of(op));
     }
@@ -257,7 +273,7 @@ class Packer {
       const int items = panels * static_cast<int>(header_.block_samples) / (8 * cuda::kWarp);
       return {cuda::kStagedOuts, items * cuda::kWarp >= cuda::kConvThreads ? 8 : 4};
     }
-    if (header_.register_rows >= 0) return {4, 2};
+    if (header_.register_rows >= 0 || header_.register_rows == cuda::kMixed) return {4, 2};
     if (is_staged_) return {4, 2};
     if (stack_times_ > 0) return op.out_channels > 4 ? std::pair{8, 4} : std::pair{4, 2};
     const int warps = static_cast<int>(header_.threads) / cuda::kWarp;
@@ -288,6 +304,7 @@ class Packer {
                                       ? (op.in_channels + op.out_channels) * std::int64_t{4}
                                       : std::int64_t{op.in_channels} * op.taps;
       total += outs * (inputs + 4) + static_cast<std::int64_t>(op.params.size()) + 16;
+      if (op.kind == OpKind::kDelay) total += kMostDelayCells;
     }
     return (total + 3) / 4 * 4;
   }
@@ -350,7 +367,7 @@ class Packer {
   void add_ops() {
     const std::vector<bool> waits = barriers(steps_);
     std::int32_t cell = cuda::kStatePrefix;
-    std::size_t recurrent = 0;
+    std::size_t endless = 0;
     for (std::size_t s = 0; s < steps_.steps.size(); ++s) {
       const CudaStep& step = steps_.steps[s];
       if (step.part == StackPart::kPlays || step.part == StackPart::kWrites) continue;
@@ -362,10 +379,14 @@ class Packer {
       out.weights = out.bias = out.params = out.state = -1;
       out.activation = static_cast<std::int32_t>(step.activation);
       if (step.op != nullptr) set_op(out, step);
-      if (step.kind == CudaOpKind::kRecurrent) {
+      if (step.op != nullptr && has_endless_memory(step.op->kind)) {
+        const CudaCells& cells = cells_[endless++];
         out.state = cell;
-        cell += static_cast<std::int32_t>(cells_[recurrent].size());
-        out.params = add_floats(cells_[recurrent++]);
+        cell += static_cast<std::int32_t>(cells.floats());
+        out.cells = add_floats(cells.first);
+        out.cell_floats = static_cast<std::int32_t>(cells.first.size());
+        out.scratch = static_cast<std::int32_t>(header_.shared_weights);
+        if (cells.ring > 0) out.history = static_cast<std::int32_t>(cells.ring);
       } else if (step.kind == CudaOpKind::kFetch) {
         set_ring(out, step.output);
         out.out_channels = steps_.spans[static_cast<std::size_t>(step.output.span)].channels;
@@ -404,7 +425,7 @@ class Packer {
       out.steps = shape_of(op);
       out.scratch = static_cast<std::int32_t>(header_.shared_weights);
     } else {
-      out.params = add_floats(op.params);
+      out.params = add_floats(step.kind == CudaOpKind::kDelay ? cuda_delay_numbers(op) : op.params);
     }
   }
 
@@ -532,7 +553,7 @@ class Packer {
   int most_bytes_ = 0;
   CudaHeader header_{};
   CudaSteps steps_;
-  std::vector<std::vector<float>> cells_;
+  std::vector<CudaCells> cells_;
   std::vector<CudaOp> ops_;
   std::vector<cuda::CudaLayer> layers_;
   std::vector<float> floats_, staged_floats_;
@@ -548,8 +569,10 @@ std::vector<float> cuda_cells(const Program& program, const KernelTable& kernels
   const AlignedBuffer bytes = pack_plan(program);
   const PlanView view(bytes.data(), bytes.size());
   std::vector<float> all;
-  for (const auto& cells : settled_cells(view, kernels, knobs.empty() ? nullptr : knobs.data())) {
-    all.insert(all.end(), cells.begin(), cells.end());
+  for (const CudaCells& cells :
+       settled_cells(view, kernels, knobs.empty() ? nullptr : knobs.data())) {
+    all.insert(all.end(), cells.first.begin(), cells.first.end());
+    all.resize(all.size() + static_cast<std::size_t>(cells.ring), 0.0f);
   }
   return all;
 }

@@ -17,13 +17,6 @@ bool ends_convolution(Activation activation) {
          activation == Activation::kPrelu || activation == Activation::kTanh;
 }
 
-// The node of a graph that such an operation comes from.
-std::string node_name(OpKind kind) {
-  if (kind == OpKind::kDelay) return "that of a Delay node";
-  if (kind == OpKind::kLevelGain) return "that of a Compressor or Gate node";
-  return std::to_string(static_cast<int>(kind));
-}
-
 CudaOpKind kind_of(const Op& op, std::size_t index) {
   switch (op.kind) {
     case OpKind::kConv: return CudaOpKind::kConv;
@@ -35,9 +28,11 @@ CudaOpKind kind_of(const Op& op, std::size_t index) {
       throw ModelError("ops[" + std::to_string(index) + "].taps: expected at most " +
                        std::to_string(kMaxCudaFilterTaps) + " on CUDA, got " +
                        std::to_string(op.taps));
+    case OpKind::kDelay: return CudaOpKind::kDelay;
+    case OpKind::kLevelGain: return CudaOpKind::kGain;
     default:
       throw ModelError("ops[" + std::to_string(index) + "].kind: expected an operation that CUDA " +
-                       "kernels have, got " + node_name(op.kind));
+                       "kernels have, got " + std::to_string(static_cast<int>(op.kind)));
   }
 }
 

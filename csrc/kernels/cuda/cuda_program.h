@@ -25,6 +25,8 @@ constexpr int kRun = 64;        // terms of a sum, after which a total takes it 
 constexpr int kStagedOuts = 8;  // output channels of a tile of staged.cuh
 // Kernels, as `register_rows` names them, without recurrent operations (play.cuh).
 constexpr int kNoCells = -1, kWideCells = -2, kStacks4 = -3, kStacks8 = -4, kStagedConvs = -5;
+// With operations of every kind, delays and gains among them.
+constexpr int kMixed = -6;
 
 // Kernels of recurrent layers hold at most so many rows of weights in registers, and then so many
 // of their teams fit a multiprocessor; others fill it with one.
@@ -64,6 +66,8 @@ enum class CudaOpKind : std::int32_t {
   kRecurrent,
   kOutput,
   kStack,  // layers of a WaveNet, one after the other (stack.cuh)
+  kDelay,  // a delay line (delay.cuh)
+  kGain,   // a gain that follows the level (gain.cuh)
 };
 
 // A line in shared memory: floats from the start of a stream's slots to channel 0 at time 0.
@@ -80,7 +84,8 @@ struct CudaOp {
   std::int32_t weights, bias, params;  // floats from the start of the plan's floats; -1: none
   // kFetch, kStore, and a kConv that reads its past from the ring: the ring, floats from the start
   // of a stream's state, `history` samples a channel. -1: not read from the ring.
-  // kRecurrent: h and c, `out_channels` floats each.
+  // kRecurrent: h and c, `out_channels` floats each. kDelay: what was before the stream, sections,
+  // and a ring of `history` samples. kGain: a GainState.
   std::int32_t state;
   std::int32_t history;
   // kConv: output channels and times of a thread. kRecurrent: which of kWarpShapes, or -1.
@@ -92,6 +97,27 @@ struct CudaOp {
   std::int32_t first_layer, layer_count;
   std::int32_t buffer_at, buffer_stride;  // of x, its past in front, as a Slot
   std::int32_t weight_place;              // floats of the weights of a layer, at most
+  // What the state begins with, floats from the start of the plan's floats, and how many.
+  std::int32_t cells, cell_floats;
+};
+
+// The params of a kDelay: CudaDelay | voices | sections | tables.
+struct CudaDelay {
+  float dry, wet, wet_filtered, feedback;
+  float gain_at_rest;
+  std::int32_t points, voices, sections;
+  std::int32_t shortest;  // so many samples can be made at once in a loop
+  std::int32_t reserved[3];
+};
+struct CudaVoice {
+  std::uint64_t step, start;  // of the phase, as DelayVoice
+  float gain;
+  std::int32_t base, bits;
+  std::int32_t table;  // floats from the start of the params
+};
+struct CudaSection {
+  float numbers[5];  // g, k, m0, m1, m2
+  float reserved[3];
 };
 
 enum class HeadOf : std::int32_t { kNone, kBegins, kAdds };

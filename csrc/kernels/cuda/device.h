@@ -18,6 +18,9 @@ FXFAST_DEVICE int team_count() { return static_cast<int>(gridDim.x); }
 FXFAST_DEVICE void wait_for_all() { __syncthreads(); }
 FXFAST_DEVICE void wait_for_warp() { __syncwarp(); }
 FXFAST_DEVICE float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+FXFAST_DEVICE float as_float(std::int32_t bits) { return __int_as_float(bits); }
+FXFAST_DEVICE std::int32_t as_bits(float x) { return __float_as_int(x); }
+FXFAST_DEVICE float nearest(float x) { return rintf(x); }
 FXFAST_DEVICE float reciprocal(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -100,6 +103,17 @@ inline void store4(float* to, const float4& value) {
   if (reinterpret_cast<std::uintptr_t>(to) % sizeof(float4) != 0) stand_in.is_misaligned = true;
   std::memcpy(to, &value, sizeof(value));
 }
+inline float as_float(std::int32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+inline std::int32_t as_bits(float x) {
+  std::int32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+inline float nearest(float x) { return std::nearbyint(x); }
 inline float4 load4(const float* from) {
   if (reinterpret_cast<std::uintptr_t>(from) % sizeof(float4) != 0) stand_in.is_misaligned = true;
   float4 value;

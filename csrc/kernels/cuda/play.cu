@@ -26,6 +26,7 @@ Kernel kernel_of(int threads, int register_rows) {
   if (register_rows == kStagedConvs) return play<kStagedConvs>;
   if (register_rows == kStacks4) return play<kStacks4>;
   if (register_rows == kStacks8) return play<kStacks8>;
+  if (register_rows == kMixed) return play<kMixed>;
   if (register_rows < 0) return play<kNoCells>;
   if (threads > kConvThreads) return play_wide;
   if (register_rows > kFewRows) return play<kManyRows>;

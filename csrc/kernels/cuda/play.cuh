@@ -2,6 +2,8 @@
 #pragma once
 
 #include "kernels/cuda/conv.cuh"
+#include "kernels/cuda/delay.cuh"
+#include "kernels/cuda/gain.cuh"
 #include "kernels/cuda/recurrent.cuh"
 #include "kernels/cuda/stack.cuh"
 #include "kernels/cuda/staged.cuh"
@@ -10,7 +12,8 @@ namespace fxfast::cuda {
 
 // kMostRows: of weights that a recurrent operation holds in registers; kNoCells: there is no such
 // operation, and convolutions are what counts; kWideCells: more threads than registers for tiles;
-// kStacks4 and kStacks8: there are stacks of layers, of so many times a thread.
+// kStacks4 and kStacks8: there are stacks of layers, of so many times a thread; kMixed: there are
+// delays or gains that follow a level.
 constexpr bool has_stacks(int most_rows) { return most_rows == kStacks4 || most_rows == kStacks8; }
 
 // Output channels of a tile of a convolution, at most.
@@ -35,13 +38,19 @@ FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
     case CudaOpKind::kActivate: return activate(team, op);
     case CudaOpKind::kCombine: return combine(team, op);
     case CudaOpKind::kRecurrent:
-      if constexpr (kMostRows >= 0 || kMostRows == kWideCells) {
+      if constexpr (kMostRows >= 0 || kMostRows == kWideCells || kMostRows == kMixed) {
         recur<(kMostRows > 0 ? kMostRows : 0)>(team, op);
       }
       return;
     case CudaOpKind::kStack:
       if constexpr (has_stacks(kMostRows))
         play_any_stack<(kMostRows == kStacks4 ? 4 : 8)>(team, op);
+      return;
+    case CudaOpKind::kDelay:
+      if constexpr (kMostRows == kMixed) delay_line(team, op);
+      return;
+    case CudaOpKind::kGain:
+      if constexpr (kMostRows == kMixed) level_gain(team, op);
       return;
     case CudaOpKind::kOutput: return write_output(team, op);
   }
@@ -57,9 +66,8 @@ FXFAST_DEVICE void start_states(const Team& team) {
     if (thread_index() < kStatePrefix) state[thread_index()] = 0.0f;
     for (std::uint32_t i = 0; i < header.op_count; ++i) {
       const CudaOp& op = ops[i];
-      if (op.kind != CudaOpKind::kRecurrent) continue;
-      for (int u = thread_index(); u < 2 * op.out_channels; u += thread_count()) {
-        state[op.state + u] = floats_of(*team.run)[op.params + u];
+      for (int u = thread_index(); u < op.cell_floats; u += thread_count()) {
+        state[op.state + u] = floats_of(*team.run)[op.cells + u];
       }
     }
   }

@@ -186,6 +186,7 @@ TeamOfFibers::Body body_of(int threads, int register_rows) {
   if (register_rows == kStagedConvs) return play_body<kStagedConvs>;
   if (register_rows == kStacks4) return play_body<kStacks4>;
   if (register_rows == kStacks8) return play_body<kStacks8>;
+  if (register_rows == kMixed) return play_body<kMixed>;
   if (register_rows < 0) return play_body<kNoCells>;
   if (threads > kConvThreads) return play_body<kWideCells>;
   if (register_rows > kFewRows) return play_body<kManyRows>;
