@@ -188,25 +188,59 @@ def test_an_error_of_a_launch_reaches_all_who_wait(
 def test_where_a_run_plays(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plays, does_not = family("wavenet"), unplayable()
     for isolate in (False, True):
-        assert place("cpu", [plays], isolate) == ("cpu", None, None)
-        assert place("auto", [plays], isolate) == ("cuda:0", "cuda 0.0", None)
-        assert place("cuda:0", [plays], isolate).device == "cuda:0"
+        assert place("cpu", [plays], isolate, 100, 2) == ("cpu", None, None)
+        assert place("auto", [plays], isolate, 100, 2) == ("cuda:0", "cuda 0.0", None)
+        assert place("cuda:0", [plays], isolate, 100, 2).device == "cuda:0"
         with pytest.raises(InputError, match="expected one of 1 CUDA devices, got cuda:7"):
-            place("cuda:7", [plays], isolate)
+            place("cuda:7", [plays], isolate, 100, 2)
     with pytest.raises(InputError, match="device: expected cpu, auto, cuda or cuda:0"):
-        place("gpu", [plays], False)
+        place("gpu", [plays], False, 100, 2)
     with pytest.raises(ModelError, match="on CUDA"):
-        place("cuda", [plays, does_not], False)
-    placed = place("auto", [plays, does_not], False)
+        place("cuda", [plays, does_not], False, 100, 2)
+    placed = place("auto", [plays, does_not], False, 100, 2)
     assert placed.device == "cpu"
     assert "rendered on the CPU" in (placed.note or "")
     monkeypatch.setenv(LIBRARY_VARIABLE, str(stand_in.with_name("absent.so")))
     for device in ("auto", "cuda"):
-        placed = place(device, [plays], True)
+        placed = place(device, [plays], True, 100, 2)
         assert placed.device == "cpu"
         assert (placed.note or "").startswith(f"device {device}: rendered on the CPU: CUDA kernels")
     with pytest.raises(InputError, match="found none"):
-        place("cuda:0", [plays], True)
+        place("cuda:0", [plays], True, 100, 2)
+
+
+def test_few_files_of_a_recurrent_model_play_on_the_cpu(stand_in: Path) -> None:
+    net, cells, echo = (family(n) for n in ("wavenet", "conv and lstm", "net into echo"))
+    for files, cores, device in (
+        (2, 1, "cpu"),
+        (3, 1, "cuda:0"),
+        (47, 16, "cpu"),
+        (48, 16, "cuda:0"),
+    ):
+        for graphs in ([cells], [net, cells], [echo]):
+            placed = place("auto", graphs, False, files, cores)
+            assert placed.device == device
+            assert (placed.note is None) == (device != "cpu")
+        assert place("auto", [net], False, files, cores).device == "cuda:0"
+        assert place("cuda", [cells], False, files, cores).device == "cuda:0"
+    note = place("auto", [cells], False, 4, 2).note or ""
+    assert note.endswith("a recurrent model gains from 6 files on 2 cores, got 4")
+
+
+def test_a_library_of_few_files_says_why_auto_is_the_cpu(folder: Path, stand_in: Path) -> None:
+    options = RunOptions(jobs=3)
+    (folder / "in" / "bad.wav").unlink()
+    for name, where in (("conv and lstm", "cpu"), ("wavenet", "cuda:0")):
+        report = render_library(
+            family(name),
+            [folder / "in"],
+            folder / name,
+            options=options,
+            processing=Processing(resample=True),
+            device="auto",
+        )
+        assert report.count("rendered") == 5
+        assert bool(report.notes) == (where == "cpu")
 
 
 def unplayable() -> ModelGraph:

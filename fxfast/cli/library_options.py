@@ -103,7 +103,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default="cpu",
         help="cpu (default); cuda: a GPU, or the CPU with a message where there is none; cuda:0, "
-        "cuda:1, ...: that GPU or an error; auto: as cuda, and the CPU for models it cannot play",
+        "cuda:1, ...: that GPU or an error; auto: as cuda, and the CPU for models it cannot play, "
+        "or plays slower",
     )
     run.add_argument("--isa", metavar="NAME", help="force an instruction set (see fxfast doctor)")
 

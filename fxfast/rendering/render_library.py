@@ -17,7 +17,7 @@ from pathlib import Path
 from fxfast.audio.paths import AnyPath, printable, reason
 from fxfast.errors import InputError, OutputFolderError
 from fxfast.graph import ModelGraph
-from fxfast.rendering.budget import budget
+from fxfast.rendering.budget import budget, cpu_cores
 from fxfast.rendering.device import CPU, OPEN_FILES, DevicePlayer, place
 from fxfast.rendering.group import GROUP_FILES
 from fxfast.rendering.journal import Journal, encode_line, journal_size, read_journal
@@ -99,7 +99,8 @@ def render_library(
     each. ``listed`` is a text file of more inputs below ``list_root``. A ``dry_run`` opens and
     checks the files and writes nothing. ``isa`` names the instruction set for graphs. ``device``
     is where graphs play: "cpu", "cuda" (the CPU, with a note in the report, where there is no GPU),
-    "auto" (the CPU also where a model cannot be played on a GPU), or "cuda:0" and so on.
+    "auto" (the CPU also where a model cannot be played on a GPU, or is recurrent and has too few
+    files for one to be faster), or "cuda:0" and so on.
     ``jobs`` and ``overwrite`` are those of ``options``, ``format`` that of ``names``, for short.
     ``watcher`` hears of the run as it goes, in the calling thread.
 
@@ -117,7 +118,9 @@ def render_library(
     graphs = [_graph_of(m) for m in models.values()]
     for graph in graphs:
         processing.check_knobs(graph.knobs)
-    placed = place(device, graphs, options.isolate)
+    plan = _plan(inputs, out_dir, listed, list_root, names, tuple(models), options.follow)
+    files, cores = len(plan) // max(1, len(models)), options.jobs or cpu_cores()
+    placed = place(device, graphs, options.isolate, files, cores)
     settings = {**processing.key(), "subtype": subtype}
     if placed.key is not None:
         settings["device"] = placed.key
@@ -128,7 +131,6 @@ def render_library(
     if placed.device != CPU:
         files_per_job = OPEN_FILES
     fits = budget(options.jobs, options.memory_mib, files_per_job)
-    plan = _plan(inputs, out_dir, listed, list_root, names, tuple(models), options.follow)
     size = journal_size(plan.out_dir)
     present = find_present(plan)
     refuse_outputs_that_are_inputs(plan, present)
