@@ -298,7 +298,12 @@ class Packer {
     std::int64_t total = 0;
     for (std::size_t i = 0; i < program_.ops.size(); ++i) {
       const Op& op = program_.ops[i];
-      if (is_layer[i] || (choice.staged && is_staged(op))) continue;
+      if (is_layer[i]) continue;
+      if (choice.staged && is_staged(op)) {
+        // Its bias and what its activation takes stand with the others.
+        total += op.out_channels + static_cast<std::int64_t>(op.params.size()) + 8;
+        continue;
+      }
       const std::int64_t outs = op.out_channels == 1 ? 1 : (op.out_channels + 7) / 8 * 8;
       const std::int64_t inputs = op.kind == OpKind::kRecurrent
                                       ? (op.in_channels + op.out_channels) * std::int64_t{4}
@@ -507,7 +512,10 @@ class Packer {
   AlignedBuffer bytes() {
     floats_.resize((floats_.size() + 3) / 4 * 4, 0.0f);
     if (header_.shared_weights > 0) {
-      // What was reserved is at least what was packed.
+      if (floats_.size() > header_.shared_weights) {
+        throw ModelError("model: expected " + std::to_string(header_.shared_weights) +
+                         " floats in shared memory, got " + std::to_string(floats_.size()));
+      }
       header_.shared_weights = static_cast<std::uint32_t>(floats_.size());
     }
     add_staged_floats();
