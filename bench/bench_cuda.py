@@ -276,19 +276,34 @@ def measure_compiled(bench: Bench, name: str) -> None:
 
 
 def measure_sampler(bench: Bench, length: int, batch: int) -> None:
-    """Windows of resident int16 audio as float32; bytes are those read and written."""
+    """Windows of resident int16 audio as float32; bytes are those read and written. Many batches
+    in a row, as training takes them: each one's launch is then behind the one before."""
     samples, batch = bench.small(600 * RATE, 40_000), bench.small(batch, 130)
+    draws = bench.small(50, 2)
     sound = (audio(samples) * 32767).astype(np.int16)
     data = from_arrays([(sound, sound[::-1].copy())], RATE)
-    with bench.way("sampler", f"windows of {length}, {batch} in a batch") as row:
-        windows = Windows(data, length, 1, batch_size=batch, device="cuda")
-        median = float(np.median(bench.seconds(windows.draw)))
-        size = batch * ((length + 1) * (2 + 4) + 8)
-        row.update(seconds=median, windows_per_second=batch / median)
-        row["bytes_per_second"] = size / median
-        copied = next((r.get("bytes_per_second") for r in bench.found["limits"][1:]), None)
-        if copied:
-            row["share_of_copy"] = size / median / copied
+
+    def draw_all(windows: Windows) -> None:
+        for _ in range(draws):
+            windows.draw()
+
+    def graphed(windows: Windows) -> Callable[[], object]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            draw_all(windows)
+        return graph.replay
+
+    for way in ("one by one", "by a CUDA graph") if not bench.rehearse else ("one by one",):
+        with bench.way("sampler", f"windows of {length}, {batch} in a batch, {way}") as row:
+            windows = Windows(data, length, 1, batch_size=batch, device="cuda")
+            work = partial(draw_all, windows) if way == "one by one" else graphed(windows)
+            median = float(np.median(bench.seconds(work))) / draws
+            size = batch * ((length + 1) * (2 + 4) + 8)
+            row.update(draws=draws, seconds=median, windows_per_second=batch / median)
+            row["bytes_per_second"] = size / median
+            copied = next((r.get("bytes_per_second") for r in bench.found["limits"][1:]), None)
+            if copied:
+                row["share_of_copy"] = size / median / copied
 
 
 def measure_library(bench: Bench) -> None:

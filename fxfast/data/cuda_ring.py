@@ -41,10 +41,15 @@ _PLAN = np.dtype(
 _RUN = np.dtype(
     [
         *((n, "<u8") for n in ("plan", "state", "x", "y", "mask", "knobs", "ids")),
-        *(("team_rows", "<i4"), ("team_samples", "<i4")),
+        *(("warp_rows", "<i4"), ("piece_samples", "<i4")),
     ]
 )
-# Short windows: a team makes many whole rows. Long ones: a stretch of some.
+# Of a batch's windows a warp makes so many samples of up to so many rows, fewer rows where there
+# would be few warps.
+_PIECE, _MOST_ROWS, _LEAST_WARPS, _WARPS_OF_TEAM = 256, 32, 2048, 8
+# The kernel reads words of so many bytes, which may end beyond the audio.
+_WORD = 8
+# Short lanes: a team makes many whole rows. Long ones: a stretch of some.
 _SHORT, _SHORT_ROWS, _LONG_ROWS, _LONG_SAMPLES = 512, 64, 8, 2048
 
 
@@ -73,10 +78,13 @@ class Device:
         """Zeros on the device, uint8."""
         return torch.zeros(size, dtype=torch.uint8, device=self.torch)
 
-    def put(self, array: np.ndarray) -> torch.Tensor:
-        """An array of any kind as bytes on the device; waits until they are there."""
+    def put(self, array: np.ndarray, beyond: int = 0) -> torch.Tensor:
+        """An array of any kind as bytes on the device, and zeros beyond; waits until they are
+        there."""
         flat = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
-        return torch.from_numpy(flat.copy()).to(self.torch)
+        host = np.zeros(flat.size + beyond, np.uint8)
+        host[: flat.size] = flat
+        return torch.from_numpy(host).to(self.torch)
 
     @property
     def stream(self) -> int:
@@ -87,6 +95,9 @@ class Device:
     @contextmanager
     def current(self) -> Iterator[None]:
         before = self.library.used()
+        if before == self.index:
+            yield
+            return
         self.library.use(self.index)
         try:
             yield
@@ -199,9 +210,13 @@ class CudaRing(DeviceRing):
         self._spans = device.put(spans)
         plan = self._plan_of(data, len(spans))
         self._plan = device.put(plan)
-        self._runs = [self._run_of(tensors) for tensors in slots]
         self._rows = settings["batch_size"] // settings["world_size"]
-        self._teams = teams_of(self._rows, settings["length"])
+        pieces, self._warp_rows = -(-settings["length"] // _PIECE), _MOST_ROWS
+        while self._warp_rows > 1 and self._rows * pieces < _LEAST_WARPS * self._warp_rows:
+            self._warp_rows //= 2
+        self._teams = -(-pieces * -(-self._rows // self._warp_rows) // _WARPS_OF_TEAM)
+        self._runs = [self._run_of(tensors) for tensors in slots]
+        self._addresses = [run.ctypes.data for run in self._runs]
         self.seek(0, 0)
 
     def _plan_of(self, data: Data, span_count: int) -> np.ndarray:
@@ -221,7 +236,7 @@ class CudaRing(DeviceRing):
         run["plan"], run["state"] = self._plan.data_ptr(), self._state.data_ptr()
         for name, tensor in tensors.items():
             run["ids" if name == "info" else name] = tensor.data_ptr()
-        run["team_rows"], run["team_samples"] = team_shape(self._settings["length"])
+        run["warp_rows"], run["piece_samples"] = self._warp_rows, _PIECE
         return run
 
     @property
@@ -229,11 +244,12 @@ class CudaRing(DeviceRing):
         return self.batches > 0 and self._settings["last"] != "short"
 
     def _queue_batch(self, slot: int, stream: int) -> None:
-        self._device.library.sample(self._runs[slot].ctypes.data, self._teams, stream)
+        self._device.library.sample(self._addresses[slot], self._teams, stream)
 
     def _queue_step(self, place: tuple[int, int] | None, stream: int) -> None:
-        pointers = self._plan.data_ptr(), self._state.data_ptr()
-        self._device.library.go_to_batch(*pointers, place, stream)
+        if place is not None:  # a batch ends in the step to the next one
+            pointers = self._plan.data_ptr(), self._state.data_ptr()
+            self._device.library.go_to_batch(*pointers, place, stream)
 
     def rows(self, slot: int) -> int:
         """Of the batch taken last."""
@@ -266,9 +282,9 @@ def resident(device: Device, data: Data) -> tuple[list[torch.Tensor], np.ndarray
     sides: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for file in sorted({int(file) for file in data.spans[:, 0]}):
         dry, wet = data.audio.samples_of(file)
-        there = device.put(dry)
+        there = device.put(dry, _WORD)
         same = wet.ctypes.data == dry.ctypes.data
-        sides[file] = there, there if same else device.put(wet)
+        sides[file] = there, there if same else device.put(wet, _WORD)
     size = 2 if data.is_int16 else 4
     places = [
         [side.data_ptr() + start * size for side in sides[file]]

@@ -44,13 +44,14 @@ struct WarpShape {
   constexpr int extra_units() const { return units > kWarp ? units - kWarp : 0; }
   constexpr int rows() const { return units + inputs; }
   // Of shared memory: h of a stream and, where there are several inputs, those; of a warp two
-  // such places for each stream and the gates of extra units; of a team the weights of these.
+  // such places for each stream and the gates of extra units; of a team the weights and biases of
+  // these.
   constexpr int stream_floats() const { return units + (inputs > 1 ? inputs : 0); }
   constexpr int warp_floats() const {
     return 2 * streams() * stream_floats() + (extra_units() > 0 ? turns * kWarp : 0);
   }
   constexpr int scratch_floats(int warps) const {
-    return warps * warp_floats() + (extra_units() > 0 ? units * kWarp : 0);
+    return warps * warp_floats() + (extra_units() > 0 ? (units + 8) * kWarp : 0);
   }
 };
 constexpr WarpShape kWarpShapes[] = {{8, 1, 1},  {8, 8, 1},  {16, 1, 1}, {16, 8, 1}, {16, 16, 1},

@@ -31,6 +31,14 @@ FXFAST_DEVICE float exp2_fast(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+FXFAST_DEVICE std::uint64_t load_word(std::uint64_t address) {
+  return __ldg(reinterpret_cast<const unsigned long long*>(address));
+}
+// What it was; what the thread, and those that it has waited for, read before is read before.
+FXFAST_DEVICE std::uint32_t count_up(std::uint32_t& counter) {
+  __threadfence();
+  return atomicAdd(&counter, 1u);
+}
 FXFAST_DEVICE float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
 FXFAST_DEVICE void store4(float* to, const float4& value) {
   *reinterpret_cast<float4*>(to) = value;
@@ -114,6 +122,12 @@ inline std::int32_t as_bits(float x) {
   return bits;
 }
 inline float nearest(float x) { return std::nearbyint(x); }
+inline std::uint64_t load_word(std::uint64_t address) {
+  std::uint64_t value;
+  std::memcpy(&value, reinterpret_cast<const void*>(address), sizeof(value));
+  return value;
+}
+inline std::uint32_t count_up(std::uint32_t& counter) { return counter++; }
 inline float4 load4(const float* from) {
   if (reinterpret_cast<std::uintptr_t>(from) % sizeof(float4) != 0) stand_in.is_misaligned = true;
   float4 value;

@@ -21,7 +21,7 @@ __global__ void go_to(const SamplePlan* plan, SampleState* state, bool next, std
 using namespace fxfast::cuda;
 
 FXFAST_CUDA_API int fxfast_cuda_sample(const void* run, int teams, void* stream) {
-  sample<<<teams, kSampleThreads, kMostSampleRows * sizeof(SampleRow),
+  sample<<<teams, kSampleThreads, kSampleThreads * sizeof(SampleRow),
            static_cast<cudaStream_t>(stream)>>>(*static_cast<const SampleRun*>(run));
   return cudaGetLastError();
 }

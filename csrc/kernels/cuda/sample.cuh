@@ -161,44 +161,113 @@ FXFAST_DEVICE SampleRow find_row(const SampleRun& run, std::uint64_t row, bool w
   return {span.dry + start * bytes, span.wet + (start + plan.length - plan.out_length) * bytes};
 }
 
-// Full scale of int16 is 1.
-FXFAST_DEVICE void copy_row(const SamplePlan& plan, std::uint64_t from, std::uint64_t begin,
-                            std::uint64_t end, float* to) {
-  const int lane = thread_index() % kWarp;
-  if (plan.is_int16 != 0) {
-    const auto* source = reinterpret_cast<const std::int16_t*>(from);
-#pragma unroll 4
-    for (std::uint64_t i = begin + lane; i < end; i += kWarp) {
-      to[i] = static_cast<float>(source[i]) * (1.0f / 32768.0f);
-    }
-    return;
+// Four samples as float32, those of them that there are: full scale of int16 is 1.
+struct FourSamples {
+  float v[4];
+};
+
+// int16 samples come in words of four, of which `from` may be in the middle.
+FXFAST_DEVICE FourSamples four_integers(std::uint64_t from, int count) {
+  const std::uint64_t word = from / 8 * 8;
+  const int bits = static_cast<int>(from % 8) * 8;
+  std::uint64_t bytes = load_word(word) >> bits;
+  if (bits + 16 * count > 64) bytes |= load_word(word + 8) << (64 - bits);
+  FourSamples found;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const auto value = static_cast<std::int16_t>(bytes >> 16 * i & 0xFFFF);
+    found.v[i] = static_cast<float>(value) * (1.0f / 32768.0f);
   }
-  const auto* source = reinterpret_cast<const float*>(from);
-#pragma unroll 4
-  for (std::uint64_t i = begin + lane; i < end; i += kWarp) to[i] = source[i];
+  return found;
 }
 
-// A team makes some rows, or a stretch of each: its threads find them, a warp copies each.
+FXFAST_DEVICE FourSamples four_floats(std::uint64_t from, int count) {
+  FourSamples found = {};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i < count) found.v[i] = reinterpret_cast<const float*>(from)[i];
+  }
+  return found;
+}
+
+FXFAST_DEVICE void store_samples(const FourSamples& samples, int count, float* to) {
+  if (count == 4 && reinterpret_cast<std::uintptr_t>(to) % 16 == 0) {
+    store4(to, {samples.v[0], samples.v[1], samples.v[2], samples.v[3]});
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i < count) to[i] = samples.v[i];
+  }
+}
+
+// Samples [begin, begin + count) of rows by a warp: a lane takes four of a row, lanes side by side
+// the fours of a row and, where these are few, several rows; several steps are on their way at
+// once. `places` are the addresses of the rows' samples 0, every other one; 0: no such row.
+FXFAST_DEVICE void copy_rows(const std::uint64_t* places, int rows, bool is_int16,
+                             std::uint64_t begin, int count, float* to, std::uint64_t stride) {
+  constexpr int kSteps = 4;
+  const int fours = (count + 3) / 4, lane = thread_index() % kWarp;
+  int lanes = 1;  // of a row
+  while (lanes < fours && lanes < kWarp) lanes *= 2;
+  const int side = kWarp / lanes;
+  int row = lane / lanes, four = lane % lanes;
+  while (row < rows) {
+    FourSamples samples[kSteps];
+    int rows_of[kSteps], fours_of[kSteps], counts[kSteps];
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+      const std::uint64_t place = row < rows ? places[2 * row] : 0;
+      const int left = count - 4 * four;
+      rows_of[s] = row, fours_of[s] = four;
+      counts[s] = place == 0 || left < 0 ? 0 : left < 4 ? left : 4;
+      samples[s] = {};
+      if (counts[s] > 0) {
+        const std::uint64_t at = begin + 4 * static_cast<std::uint64_t>(four);
+        samples[s] = is_int16 ? four_integers(place + 2 * at, counts[s])
+                              : four_floats(place + 4 * at, counts[s]);
+      }
+      four += lanes;
+      if (four >= fours) four = lane % lanes, row += side;
+    }
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+      const auto from_row = static_cast<std::uint64_t>(rows_of[s]);
+      float* place = to + from_row * stride + begin + 4 * static_cast<std::uint64_t>(fours_of[s]);
+      if (counts[s] > 0) store_samples(samples[s], counts[s], place);
+    }
+  }
+}
+
+// The last team that has found its rows goes on to the next batch: others no longer need the state.
+FXFAST_DEVICE void finish_batch(const SampleRun& run) {
+  if (count_up(run.state->finished) + 1 < static_cast<std::uint32_t>(team_count())) return;
+  run.state->finished = 0;
+  go_to_batch(*run.plan, *run.state, true, 0, 0);
+}
+
+// A warp makes a piece of some rows: a lane finds each, and all copy them.
 FXFAST_DEVICE void sample_rows(const SampleRun& run) {
   const SamplePlan& plan = *run.plan;
-  const std::uint64_t stretch = static_cast<std::uint64_t>(run.team_samples);
-  const std::uint64_t stretches = (plan.length + stretch - 1) / stretch;
-  const std::uint64_t team = static_cast<std::uint64_t>(team_index());
-  const std::uint64_t first = team / stretches * run.team_rows, part = team % stretches;
-  auto* places = reinterpret_cast<SampleRow*>(shared_memory());
-  for (int r = thread_index(); r < run.team_rows; r += thread_count()) {
-    places[r] = find_row(run, first + r, part == 0);
-  }
+  const auto piece = static_cast<std::uint64_t>(run.piece_samples);
+  const std::uint64_t pieces = (plan.length + piece - 1) / piece;
+  const int warp = thread_index() / kWarp, lane = thread_index() % kWarp;
+  const std::uint64_t number =
+      static_cast<std::uint64_t>(team_index()) * (kSampleThreads / kWarp) + warp;
+  const std::uint64_t first = number / pieces * run.warp_rows, begin = number % pieces * piece;
+  auto* places = reinterpret_cast<SampleRow*>(shared_memory()) + warp * kWarp;
+  places[lane] = lane < run.warp_rows ? find_row(run, first + lane, begin == 0) : SampleRow{0, 0};
   wait_for_all();
-  const std::uint64_t begin = part * stretch, end = begin + stretch;
-  for (int r = thread_index() / kWarp; r < run.team_rows; r += thread_count() / kWarp) {
-    const SampleRow place = places[r];
-    if (place.dry == 0) continue;
-    const std::uint64_t x_end = end < plan.length ? end : plan.length;
-    const std::uint64_t y_end = end < plan.out_length ? end : plan.out_length;
-    copy_row(plan, place.dry, begin, x_end, run.x + (first + r) * plan.length);
-    copy_row(plan, place.wet, begin, y_end, run.y + (first + r) * plan.out_length);
-  }
+  if (thread_index() == 0) finish_batch(run);
+  const auto samples = [&](std::uint64_t length) {
+    const std::uint64_t left = begin < length ? length - begin : 0;
+    return static_cast<int>(left < piece ? left : piece);
+  };
+  const bool is_int16 = plan.is_int16 != 0;
+  copy_rows(&places->dry, run.warp_rows, is_int16, begin, samples(plan.length),
+            run.x + first * plan.length, plan.length);
+  copy_rows(&places->wet, run.warp_rows, is_int16, begin, samples(plan.out_length),
+            run.y + first * plan.out_length, plan.out_length);
 }
 
 }  // namespace fxfast::cuda

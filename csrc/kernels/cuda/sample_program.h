@@ -36,6 +36,7 @@ struct SampleState {
   std::uint64_t epoch, number;  // of the next batch
   std::uint64_t phase;
   SampleOrder runs, phases;
+  std::uint32_t finished;  // teams that have found the rows of the batch
 };
 
 struct SampleRun {
@@ -43,8 +44,8 @@ struct SampleRun {
   SampleState* state;
   float *x, *y, *mask, *knobs;  // null where there is none
   std::int64_t* ids;
-  // Of a team: so many rows, and so many samples of each.
-  std::int32_t team_rows, team_samples;
+  // Of a warp: so many rows, at most kWarp, and so many samples of each, a multiple of 4.
+  std::int32_t warp_rows, piece_samples;
 };
 
 }  // namespace fxfast::cuda

@@ -289,7 +289,7 @@ FXFAST_CUDA_API int fxfast_cuda_play(const FxfastCudaRun* run, int teams, int th
 }
 
 FXFAST_CUDA_API int fxfast_cuda_sample(const void* run, int teams, void*) {
-  TeamOfFibers fibers(sample_body, run, kSampleThreads, kMostSampleRows * sizeof(SampleRow));
+  TeamOfFibers fibers(sample_body, run, kSampleThreads, kSampleThreads * sizeof(SampleRow));
   for (int team = 0; team < teams; ++team) fibers.play(team, teams);
   return 0;
 }
