@@ -7,6 +7,10 @@ Tasks: openamp_tubescreamer, openamp_bluesdriver (trained on three clips, tested
 cl1b_GC, cl1b_MC, cl1b_HC (trained on bass, drums and sweep, tested on the guitar). A task that was
 stopped goes on where it was. The result is bench/results/real_pairs_DATE.json, written after every
 task: the test ESR beside that of dry as wet and of the best gain, and whether the must holds.
+
+What a mark was missed for: openamp_bluesdriver_within trains on the beginning of the fourth clip
+too and tests on its end; ``dry_band_db`` says what share of the energy of dry lies in each octave
+of training and of the test.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from fxfast.pairs.pair_set import Pair
 from fxfast.report.measure import machine
 from fxfast.report.results import rounded, write
 from fxfast.training import ProgressBar, TrainConfig, train
+from fxfast.training.material_checks import OCTAVES_HZ, octave_shares
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = ROOT.parent / "shared" / "data" / "pairs"
@@ -37,7 +42,9 @@ TASKS: dict[str, tuple[str, float | None]] = {
     "cl1b_GC": ("compressor", None),
     "cl1b_MC": ("compressor", None),
     "cl1b_HC": ("compressor", None),
+    "openamp_bluesdriver_within": ("a1-standard", 0.03),
 }
+_WITHIN = "_within"
 # The share of each training recording that is for validation, from where to where.
 _VALIDATION_SPAN = (0.4, 0.52)
 
@@ -80,8 +87,9 @@ def train_one(task: str, args: argparse.Namespace) -> dict[str, Any]:
     preset = args.model or preset
     run = args.work / f"{task}-{preset}"
     config = TrainConfig(seconds=args.seconds, epochs=None)
+    pairs = pairs_of(task, args.data)
     with ProgressBar("training") as bar:
-        found = train(config, pairs_of(task, args.data), models.create(preset), run,
+        found = train(config, pairs, models.create(preset), run,
                       resume=(run / "checkpoint.pt").is_file(), observers=[bar])  # fmt: skip
     limit = found.best_gain_esr / 4 if must is None else must
     return {
@@ -96,11 +104,22 @@ def train_one(task: str, args: argparse.Namespace) -> dict[str, Any]:
         "overfitting": found.overfitting.words,
         "must": limit,
         "must_holds": bool(found.test_esr <= limit),
+        "dry_band_db": {part: band_levels(pairs, part) for part in ("train", "test")},
     }
 
 
+def band_levels(pairs: list[Pair], split: str) -> dict[str, float]:
+    """The share of the energy of dry in each octave, in dB, by the octave's lowest frequency."""
+    shares = octave_shares([(p.dry, p.sample_rate) for p in pairs if p.split == split])
+    return {f"{hz:g}": round(float(10.0 * np.log10(share + 1e-12)), 1)
+            for hz, share in zip(OCTAVES_HZ, shares, strict=True)}  # fmt: skip
+
+
 def pairs_of(task: str, data: Path) -> list[Pair]:
-    """The recordings of a task: the last for the test, the middle of the others for validation."""
+    """The recordings of a task: the last for the test, the middle of the others for validation;
+    within the recordings only the end of the last for the test."""
+    within = task.endswith(_WITHIN)
+    task = task.removesuffix(_WITHIN)
     folder, _, setting = task.partition("_") if task.startswith("cl1b") else (task, "", "")
     names = ["bass", "drumHH", "drumKick", "sweep", "guitar"] if setting else [
         f"clip{number}" for number in range(4)
@@ -108,10 +127,11 @@ def pairs_of(task: str, data: Path) -> list[Pair]:
     pairs = [
         read_pair(data / folder, name, f"wet_{setting}" if setting else "wet") for name in names
     ]
-    return [
-        *(part for pair in pairs[:-1] for part in parted(pair)),
-        replace(pairs[-1], split="test"),
-    ]
+    known = [part for pair in pairs[:-1] for part in parted(pair)]
+    if not within:
+        return [*known, replace(pairs[-1], split="test")]
+    *begin, end = parted(pairs[-1])
+    return [*known, *begin, replace(end, split="test")]
 
 
 def read_pair(folder: Path, name: str, wet_name: str) -> Pair:

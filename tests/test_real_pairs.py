@@ -11,6 +11,7 @@ from pair_audio import guitar
 
 from bench import real_pairs
 from fxfast.audio.files import write_audio
+from fxfast.pairs.pair_set import Pair
 
 RATE = 48_000
 TAKES = {"bass": 3.0, "drumHH": 0.5, "drumKick": 1.5, "sweep": 2.0, "guitar": 2.5}
@@ -35,6 +36,31 @@ def test_the_guitar_is_for_the_test_and_the_parts_share_no_sample(recordings: Pa
         assert all(len(pair.dry) == len(pair.wet) for pair in own)
 
 
+def test_within_the_recordings_the_end_of_the_last_is_for_the_test(recordings: Path) -> None:
+    folder = recordings / "openamp_bluesdriver"
+    folder.mkdir()
+    for clip in range(4):
+        dry = guitar(2.0, clip)
+        write_audio(folder / f"clip{clip}_dry.flac", dry, RATE)
+        write_audio(folder / f"clip{clip}_wet.flac", np.float32(0.5) * dry, RATE)
+    pairs = real_pairs.pairs_of("openamp_bluesdriver_within", recordings)
+    assert [pair.name for pair in pairs if pair.split == "test"] == ["clip3 end"]
+    assert sum(len(pair.dry) for pair in pairs) == 4 * 2 * RATE
+    assert "clip3 begin" in [pair.name for pair in pairs if pair.split == "train"]
+
+
+def test_band_levels_are_shares_of_the_energy_of_a_part() -> None:
+    time = np.arange(RATE) / RATE
+    low, high = (np.sin(2 * np.pi * hz * time).astype(np.float32) for hz in (100.0, 1000.0))
+    pairs = [
+        Pair("a", low, low, RATE, split="train"),
+        Pair("b", low + high, low, RATE, split="test"),
+    ]
+    assert real_pairs.band_levels(pairs, "train")["80"] == pytest.approx(0.0, abs=0.1)
+    assert real_pairs.band_levels(pairs, "train")["640"] < -60.0
+    assert real_pairs.band_levels(pairs, "test")["640"] == pytest.approx(-3.0, abs=0.1)
+
+
 def test_a_row_says_whether_the_must_holds(
     recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,4 +72,5 @@ def test_a_row_says_whether_the_must_holds(
     assert "cl1b_GC: linear-200ms" in capsys.readouterr().out
     row = json.loads(out.read_text())["tasks"]["cl1b_GC"]
     assert row["must"] == pytest.approx(row["best_gain_esr"] / 4)
+    assert set(row["dry_band_db"]) == {"train", "test"}
     assert row["must_holds"] == (row["test_esr"] <= row["must"])

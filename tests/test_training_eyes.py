@@ -19,7 +19,7 @@ from fxfast.errors import BuildError, PairError
 from fxfast.pairs.pair_set import Pair
 from fxfast.training import Step, dataset_of, train
 from fxfast.training import progress_bar as bars
-from fxfast.training.material_checks import check_amount, check_material
+from fxfast.training.material_checks import check_amount, check_coverage, check_material
 from fxfast.training.pictures import write_picture
 from fxfast.training.tensorboard_log import TensorBoardLog
 
@@ -160,3 +160,19 @@ def test_the_command_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "pair take: wet does not belong to dry" in capsys.readouterr().err
     assert not (tmp_path / "wrong-run").exists()
     assert main(words(wrong, "--no-check")) == 0
+
+
+def test_an_octave_that_only_the_test_has_is_said() -> None:
+    rate = 16_000
+    time = np.arange(4 * rate) / rate
+    low, high = (np.sin(2 * np.pi * hz * time).astype(np.float32) for hz in (100.0, 1000.0))
+    parts = ("train", "validation", "test")
+    known = [Pair(part, low + high, low, rate, split=part) for part in parts]
+    assert check_coverage(dataset_of(SMALL, known)) == []
+    strange = [*known[:2], Pair("test", low + 0.5 * high, low, rate, split="test")]
+    strange[0] = Pair("train", high, high, rate, split="train")
+    (line,) = check_coverage(dataset_of(SMALL, strange))
+    assert line == (
+        "pairs: dry has 80% of its energy in the test from 80 to 160 Hz, in training 0.00%: what "
+        "the effect does there is not learnt"
+    )

@@ -215,12 +215,17 @@ def _material(args: argparse.Namespace, config: TrainConfig) -> Data:
     """The pairs and their split, with a warning on standard error for what may spoil the result."""
     from fxfast.training import dataset_of
     from fxfast.training.material import gather
-    from fxfast.training.material_checks import check_amount, check_material
+    from fxfast.training.material_checks import (
+        check_amount,
+        check_coverage,
+        check_material,
+    )
 
     material = gather(args.pairs, args.include)
     data = dataset_of(config, material)
     if not (args.no_check or args.resume or args.sanity):
-        for warning in [*check_material(material), *check_amount(data)]:
+        warnings = [*check_material(material), *check_amount(data), *check_coverage(data)]
+        for warning in warnings:
             print(f"fxfast: warning: {warning}", file=sys.stderr)
     return data
 

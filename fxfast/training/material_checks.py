@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import scipy.fft
 
 from fxfast.audio.files import printable
 from fxfast.data import Data, Piece
@@ -14,6 +15,10 @@ from fxfast.pairs.pair_set import Pair
 
 # Less than this for training is learnt by heart.
 FEW_SECONDS = 20.0
+# The lowest frequencies of the octaves in which parts are compared.
+OCTAVES_HZ = (40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 5120.0)
+# What is so much of the test and so much less of training decides a score and was not learnt.
+_MUCH, _LESS = 0.05, 1e-3
 # Of a long recording the loudest stretch of this length tells enough.
 _LOOKED_AT_SECONDS = 60.0
 # A pair of a folder is what somebody made or recorded; its offset and polarity stay as they are.
@@ -50,6 +55,34 @@ def check_amount(data: Data) -> list[str]:
         f"pairs: {seconds:.1f} s for training, expected {FEW_SECONDS:.0f} s or more (a minute is "
         f"better): the model may learn them by heart"
     ]
+
+
+def check_coverage(data: Data) -> list[str]:
+    """A line for each octave that the test asks for and training does not have."""
+    parts = (data.train, data.test)
+    trained, tested = (
+        octave_shares([(piece.dry, data.sample_rate) for piece in part.pieces()]) for part in parts
+    )
+    return [
+        f"pairs: dry has {test:.0%} of its energy in the test from {hz:g} to {2 * hz:g} Hz, in "
+        f"training {train:.2%}: what the effect does there is not learnt"
+        for hz, train, test in zip(OCTAVES_HZ, trained, tested, strict=True)
+        if test > _MUCH and train < _LESS * test
+    ]
+
+
+def octave_shares(sounds: Sequence[tuple[np.ndarray, int]]) -> np.ndarray:
+    """The share of the energy of sounds (T), each with its rate in Hz, in each octave of
+    ``OCTAVES_HZ``; zeros for silence."""
+    power, whole = np.zeros(len(OCTAVES_HZ)), 1e-30
+    for x, rate in sounds:
+        start, stop = _stretch(x, round(_LOOKED_AT_SECONDS * rate))
+        squares = np.square(np.abs(scipy.fft.rfft(x[start:stop].astype(np.float64))))
+        energy = squares / max(stop - start, 1)
+        hz = np.fft.rfftfreq(stop - start, 1.0 / rate)
+        whole += float(energy.sum())
+        power += [energy[(hz >= low) & (hz < 2.0 * low)].sum() for low in OCTAVES_HZ]
+    return np.asarray(power / whole)
 
 
 def _warned(checked: CheckedPair) -> list[str]:
