@@ -38,7 +38,6 @@ CHAINS = {
     "net into room": (NET, ROOM),
     "net into echo": (NET, ECHO),
     "gain into net": (GAIN, NET),
-    "room into net": (ROOM, NET),
     "room, gain, net": (ROOM, GAIN, NET),
 }
 STEPS = TrainConfig(epochs=30, block_samples=512, batch_blocks=4, learning_rate=0.01, device="cpu")
@@ -165,18 +164,18 @@ def test_steps_learn_what_a_fitted_part_leaves(tmp_path: Path) -> None:
     dry = sound(16_000)
     heard = lfilter([0.3, 0.2, 0.1], [1.0, -0.5], dry)
     pair = Pair("a", dry, np.tanh(6.0 * heard).astype(np.float32), RATE)
-    alone = train(replace(STEPS, epochs=1), [pair], chain("room into net"), tmp_path / "fit")
-    together = train(STEPS, [pair], chain("room into net"), tmp_path / "both")
-    assert together.validation_esr < 0.75 * alone.validation_esr
-    assert together.test_esr < 0.75 * alone.test_esr
+    both = ChainModel(ChainConfig((ROOM, NET)))
+    alone = train(replace(STEPS, epochs=1), [pair], both, tmp_path / "fit")
+    both = ChainModel(ChainConfig((ROOM, NET)))
+    together = train(STEPS, [pair], both, tmp_path / "both")
+    assert together.validation_esr < 0.5 * alone.validation_esr
+    assert together.test_esr < 0.5 * alone.test_esr
 
 
 def test_a_wavenet_with_a_skip_is_the_same_everywhere() -> None:
     preset = models.presets()["a1-nano"].presets["a1-nano"]
     config = replace(preset, skip=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = WaveNetModel(config)
+    model = WaveNetModel(config)
     model.calibrate(0.1, 0.2)
     graph = model.to_graph(RATE)
     again = models.from_graph(graph)

@@ -189,7 +189,7 @@ std::int64_t ring_samples(const Program& program, const StackLayer& layer) {
 }
 
 int stack_kernel_channels(int channels, int times) {
-  if (times == 4) return (channels + 3) / 4 * 4;
+  if (times <= 4) return (channels + 3) / 4 * 4;
   return channels <= 2 ? 2 : channels <= 4 ? 4 : 8;
 }
 

@@ -24,9 +24,15 @@ constexpr int kWarp = 32;
 constexpr int kRun = 64;        // terms of a sum, after which a total takes it over
 constexpr int kStagedOuts = 8;  // output channels of a tile of staged.cuh
 // Kernels, as `register_rows` names them, without recurrent operations (play.cuh).
-constexpr int kNoCells = -1, kWideCells = -2, kStacks4 = -3, kStacks8 = -4, kStagedConvs = -5;
+constexpr int kNoCells = -1, kWideCells = -2, kStacks4 = -3, kStacks8 = -4, kStagedConvs = -5,
+              kStacks3 = -7;
 // With operations of every kind, delays and gains among them.
 constexpr int kMixed = -6;
+// What a thread of a kernel with stacks has of times, 0: it has none; and its threads.
+constexpr int stack_times(int kernel) {
+  return kernel == kStacks8 ? 8 : kernel == kStacks4 ? 4 : kernel == kStacks3 ? 3 : 0;
+}
+constexpr int threads_of(int kernel) { return kernel == kStacks3 ? 384 : kConvThreads; }
 
 // Kernels of recurrent layers hold at most so many rows of weights in registers, and then so many
 // of their teams fit a multiprocessor; others fill it with one.

@@ -89,11 +89,10 @@ FXFAST_DEVICE void follow_level(const float* numbers, GainState& kept, float* d,
 
 // What the curve has for a level; silence is at its first point.
 FXFAST_DEVICE float on_curve(const float* numbers, int points, float level) {
-  const float log2 = log2_of(fmaxf(level, 1.17549435e-38f)) *
-                     (numbers[kGainSquares] > 0.0f ? 0.5f : 1.0f);
-  const float place =
-      fminf(fmaxf((log2 - numbers[kGainFirstLevel]) * numbers[kGainPerLevel], 0.0f),
-            static_cast<float>(points - 1));
+  const float log2 =
+      log2_of(fmaxf(level, 1.17549435e-38f)) * (numbers[kGainSquares] > 0.0f ? 0.5f : 1.0f);
+  const float place = fminf(fmaxf((log2 - numbers[kGainFirstLevel]) * numbers[kGainPerLevel], 0.0f),
+                            static_cast<float>(points - 1));
   int point = static_cast<int>(place);
   if (point > points - 2) point = points - 2;
   const float* at = numbers + kGainNumbers + point;

@@ -120,8 +120,7 @@ FXFAST_DEVICE LaneSegment whole_part(const LanePlan& plan, std::uint64_t lane, s
   const std::uint64_t tail_end = end - begin_of(tail);
   const std::uint64_t target = plan.first[head + 1] + (step - head_chunks);
   if (target >= plan.first[tail] + divide_up(tail_end, plan.chunk)) return {-1, 0, 0};
-  const int found =
-      last_not_above(plan.span_count, target, [&](int f) { return plan.first[f]; });
+  const int found = last_not_above(plan.span_count, target, [&](int f) { return plan.first[f]; });
   const int span = found < tail ? found : tail;
   number = target - plan.first[span];
   return {span, 0, span == tail ? tail_end : plan.spans[span].length};

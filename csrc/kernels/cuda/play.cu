@@ -11,7 +11,7 @@ namespace {
 constexpr int teams_of(int most_rows) { return most_rows == kFewRows ? kFewRowsTeams : 1; }
 
 template <int kMostRows>
-__global__ void __launch_bounds__(kConvThreads, teams_of(kMostRows)) play(CudaRun run) {
+__global__ void __launch_bounds__(threads_of(kMostRows), teams_of(kMostRows)) play(CudaRun run) {
   play_jobs<kMostRows>(run);
 }
 
@@ -24,6 +24,7 @@ using Kernel = void (*)(CudaRun);
 
 Kernel kernel_of(int threads, int register_rows) {
   if (register_rows == kStagedConvs) return play<kStagedConvs>;
+  if (register_rows == kStacks3) return play<kStacks3>;
   if (register_rows == kStacks4) return play<kStacks4>;
   if (register_rows == kStacks8) return play<kStacks8>;
   if (register_rows == kMixed) return play<kMixed>;

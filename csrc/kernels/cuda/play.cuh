@@ -12,13 +12,12 @@ namespace fxfast::cuda {
 
 // kMostRows: of weights that a recurrent operation holds in registers; kNoCells: there is no such
 // operation, and convolutions are what counts; kWideCells: more threads than registers for tiles;
-// kStacks4 and kStacks8: there are stacks of layers, of so many times a thread; kMixed: there are
-// delays or gains that follow a level.
-constexpr bool has_stacks(int most_rows) { return most_rows == kStacks4 || most_rows == kStacks8; }
+// kStacks: there are stacks of layers, of so many times a thread; kMixed: there are delays or gains
+// that follow a level.
 
 // Output channels of a tile of a convolution, at most.
 constexpr int most_outs(int most_rows) {
-  if (most_rows == kNoCells || has_stacks(most_rows)) return 8;
+  if (most_rows == kNoCells) return 8;
   return most_rows == kWideCells ? 1 : 4;
 }
 
@@ -43,8 +42,9 @@ FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
       }
       return;
     case CudaOpKind::kStack:
-      if constexpr (has_stacks(kMostRows))
-        play_any_stack<(kMostRows == kStacks4 ? 4 : 8)>(team, op);
+      if constexpr (stack_times(kMostRows) > 0) {
+        play_any_stack<stack_times(kMostRows)>(team, op);
+      }
       return;
     case CudaOpKind::kDelay:
       if constexpr (kMostRows == kMixed) delay_line(team, op);

@@ -30,8 +30,8 @@ FXFAST_CUDA_API int fxfast_cuda_go_to_batch(const void* plan, void* state, int n
                                             unsigned long long epoch, unsigned long long number,
                                             void* stream) {
   go_to<<<1, 1, 0, static_cast<cudaStream_t>(stream)>>>(static_cast<const SamplePlan*>(plan),
-                                                        static_cast<SampleState*>(state),
-                                                        next != 0, epoch, number);
+                                                        static_cast<SampleState*>(state), next != 0,
+                                                        epoch, number);
   return cudaGetLastError();
 }
 

@@ -15,7 +15,9 @@
 
 namespace fxfast::cuda {
 
-constexpr int kStackThreads = kConvThreads;
+// A column is about 64 values.
+template <int kTimes>
+constexpr int kStackThreads = kTimes == 3 ? 384 : kConvThreads;
 
 // Channels that a kernel has; where the model has fewer, rows of any values follow them, which
 // weights of zero keep to themselves.
@@ -28,7 +30,7 @@ FXFAST_DEVICE void load_column(const float* row, int stride, Column<kChannels, k
 #pragma unroll
   for (int c = 0; c < kChannels; ++c, row += stride) {
 #pragma unroll
-    for (int j = 0; j < kTimes; ++j) column[c][j] = row[kStackThreads * j];
+    for (int j = 0; j < kTimes; ++j) column[c][j] = row[kStackThreads<kTimes> * j];
   }
 }
 
@@ -38,7 +40,7 @@ FXFAST_DEVICE void store_column(float* row, int stride, const Column<kChannels, 
 #pragma unroll
   for (int c = 0; c < kChannels; ++c, row += stride) {
 #pragma unroll
-    for (int j = 0; j < kTimes; ++j) row[kStackThreads * j] = column[c][j];
+    for (int j = 0; j < kTimes; ++j) row[kStackThreads<kTimes> * j] = column[c][j];
   }
 }
 
@@ -51,7 +53,7 @@ FXFAST_DEVICE void add_rows(const float* row, int stride, int rows, const float*
     float w[kChannels], x[kTimes];
     load_weights(weights, w);
 #pragma unroll
-    for (int j = 0; j < kTimes; ++j) x[j] = row[kStackThreads * j];
+    for (int j = 0; j < kTimes; ++j) x[j] = row[kStackThreads<kTimes> * j];
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
 #pragma unroll
@@ -64,24 +66,22 @@ template <int kChannels, int kTimes>
 FXFAST_DEVICE void activate_column(const CudaLayer& layer, const float* bias, const float* slopes,
                                    Column<kChannels, kTimes>& z) {
   const auto activation = static_cast<Activation>(layer.activation);
-  float b[kChannels];
-  load_weights(bias, b);
   if (activation == Activation::kTanh) {
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {
+      const float b = bias[c];
 #pragma unroll
-      for (int j = 0; j < kTimes; ++j) z[c][j] = tanh_of(z[c][j] + b[c]);
+      for (int j = 0; j < kTimes; ++j) z[c][j] = tanh_of(z[c][j] + b);
     }
     return;
   }
-  float s[kChannels];
-  load_weights(slopes, s);
 #pragma unroll
   for (int c = 0; c < kChannels; ++c) {
+    const float b = bias[c], s = slopes[c];
 #pragma unroll
     for (int j = 0; j < kTimes; ++j) {
-      const float y = z[c][j] + b[c];
-      z[c][j] = y > 0.0f ? y : y * s[c];
+      const float y = z[c][j] + b;
+      z[c][j] = y > 0.0f ? y : y * s;
     }
   }
 }
@@ -106,12 +106,11 @@ FXFAST_DEVICE void add_residual(float* row, int stride, const float* weights,
         for (int j = 0; j < kTimes; ++j) sum[c][j] = multiply_add(w[c], z[i][j], sum[c][j]);
       }
     }
-    float b[kPart];
-    load_weights(bias + part, b);
 #pragma unroll
     for (int c = 0; c < kPart; ++c) {
+      const float b = bias[part + c];
 #pragma unroll
-      for (int j = 0; j < kTimes; ++j) row[kStackThreads * j] += sum[c][j] + b[c];
+      for (int j = 0; j < kTimes; ++j) row[kStackThreads<kTimes> * j] += sum[c][j] + b;
       row += stride;
     }
   }
@@ -135,7 +134,7 @@ FXFAST_DEVICE void fetch_layer(const Team& team, const CudaOp& op, const CudaLay
                                float* weights) {
   const float* from = floats_of(*team.run) + layer.weights;
   const int floats = layer.floats;
-  for (int i = 4 * thread_index(); i < floats; i += 4 * kStackThreads) {
+  for (int i = 4 * thread_index(); i < floats; i += 4 * thread_count()) {
     copy_four_async(weights + i, from + i);
   }
   if (layer.state < 0) return;
@@ -146,7 +145,7 @@ FXFAST_DEVICE void fetch_layer(const Team& team, const CudaOp& op, const CudaLay
   // A ring has a multiple of four samples. The first of them may never have been played.
   const int unknown = position < length ? length - static_cast<int>(position) : 0;
   const bool by_four = position % 4 == 0 && unknown == 0;
-  for (int c = thread_index() / kWarp; c < rows.channels; c += kStackThreads / kWarp) {
+  for (int c = thread_index() / kWarp; c < rows.channels; c += thread_count() / kWarp) {
     float* to = rows.row + c * rows.stride - length;
     const float* ring = rows.ring + c * length;
     if (by_four) {
@@ -177,7 +176,7 @@ FXFAST_DEVICE void store_layer(const Team& team, const CudaOp& op, const CudaLay
   const int start = ring_index(position + samples - kept, length);
   const int lane = thread_index() % kWarp;
   const bool by_four = position % 4 == 0 && samples % 4 == 0;
-  for (int c = thread_index() / kWarp; c < rows.channels; c += kStackThreads / kWarp) {
+  for (int c = thread_index() / kWarp; c < rows.channels; c += thread_count() / kWarp) {
     const float* from = rows.row + c * rows.stride + samples - kept;
     float* ring = rows.ring + c * length;
     if (by_four) {
@@ -252,18 +251,17 @@ FXFAST_DEVICE void play_stack(const Team& team, const CudaOp& op) {
   if (op.c.at >= 0) store_column(team.row(0, op.c, 0), op.c.stride, head);
 }
 
-// The most times of a thread that a kernel has; a column has about 64 values.
 template <int kTimes>
 FXFAST_DEVICE void play_any_stack(const Team& team, const CudaOp& op) {
-  if constexpr (kTimes == 4) {
-    if (op.outs == 16) return play_stack<16, 4>(team, op);
-    if (op.outs == 12) return play_stack<12, 4>(team, op);
-    if (op.outs == 8) return play_stack<8, 4>(team, op);
-    play_stack<4, 4>(team, op);
+  if constexpr (kTimes <= 4) {
+    if (op.outs == 16) return play_stack<16, kTimes>(team, op);
+    if (op.outs == 12) return play_stack<12, kTimes>(team, op);
+    if (op.outs == 8) return play_stack<8, kTimes>(team, op);
+    play_stack<4, kTimes>(team, op);
   } else {
-    if (op.outs == 8) return play_stack<8, 8>(team, op);
-    if (op.outs == 4) return play_stack<4, 8>(team, op);
-    play_stack<2, 8>(team, op);
+    if (op.outs == 8) return play_stack<8, kTimes>(team, op);
+    if (op.outs == 4) return play_stack<4, kTimes>(team, op);
+    play_stack<2, kTimes>(team, op);
   }
 }
 

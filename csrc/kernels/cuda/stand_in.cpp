@@ -184,6 +184,7 @@ void go_to_lanes_body(const void* step) { go_to_lanes(*static_cast<const LaneSte
 
 TeamOfFibers::Body body_of(int threads, int register_rows) {
   if (register_rows == kStagedConvs) return play_body<kStagedConvs>;
+  if (register_rows == kStacks3) return play_body<kStacks3>;
   if (register_rows == kStacks4) return play_body<kStacks4>;
   if (register_rows == kStacks8) return play_body<kStacks8>;
   if (register_rows == kMixed) return play_body<kMixed>;
