@@ -24,7 +24,7 @@ constexpr int most_outs(int most_rows) {
 template <int kMostRows>
 FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
   switch (op.kind) {
-    case CudaOpKind::kInput: return read_input(team, op);
+    case CudaOpKind::kInput: return read_input<(kMostRows > 0)>(team, op);
     case CudaOpKind::kFetch: return fetch_history(team, op);
     case CudaOpKind::kStore: return store_history(team, op);
     case CudaOpKind::kConv:
@@ -52,7 +52,7 @@ FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
     case CudaOpKind::kGain:
       if constexpr (kMostRows == kMixed) level_gain(team, op);
       return;
-    case CudaOpKind::kOutput: return write_output(team, op);
+    case CudaOpKind::kOutput: return write_output<(kMostRows > 0)>(team, op);
   }
 }
 

@@ -84,12 +84,24 @@ FXFAST_DEVICE void read_knobs(const Team& team, const CudaOp& op, int stream, st
   }
 }
 
+// Of several streams each warp takes its own, so that none waits for the memory of one after the
+// other; kernels whose teams have one stream each have no code for that.
+template <bool kSeveral>
+FXFAST_DEVICE int threads_of_stream() {
+  return kSeveral ? kWarp : thread_count();
+}
+
+template <bool kSeveral>
 FXFAST_DEVICE void read_input(const Team& team, const CudaOp& op) {
-  for (int s = 0; s < team.streams; ++s) {
+  const int width =
+      !kSeveral || op.out_channels > 1 ? thread_count() : threads_of_stream<kSeveral>();
+  for (int s = kSeveral ? thread_index() / width : 0; s < team.streams;
+       s += kSeveral ? thread_count() / width : 1) {
     const CudaJob& job = team.jobs[s];
     const std::int64_t first = job.first - job.warm_up + team.played;
     float* row = team.row(s, op.output, 0);
-    for (int t = thread_index(); t < team.samples(s); t += thread_count()) {
+    const int end = team.samples(s);
+    for (int t = kSeveral ? thread_index() % width : thread_index(); t < end; t += width) {
       const std::int64_t at = first + t;
       row[t] = at < 0 ? 0.0f : team.run->input[job.input + at];
     }
@@ -97,13 +109,17 @@ FXFAST_DEVICE void read_input(const Team& team, const CudaOp& op) {
   }
 }
 
+template <bool kSeveral>
 FXFAST_DEVICE void write_output(const Team& team, const CudaOp& op) {
-  for (int s = 0; s < team.streams; ++s) {
+  const int width = threads_of_stream<kSeveral>();
+  for (int s = kSeveral ? thread_index() / width : 0; s < team.streams;
+       s += kSeveral ? thread_count() / width : 1) {
     const CudaJob& job = team.jobs[s];
     const std::int64_t first = job.output + job.first + team.played - job.warm_up;
     const float* row = team.row(s, op.a, 0);
     const int end = team.samples(s);
-    for (int t = team.unheard(s) + thread_index(); t < end; t += thread_count()) {
+    for (int t = team.unheard(s) + (kSeveral ? thread_index() % width : thread_index()); t < end;
+         t += width) {
       team.run->output[first + t] = row[t];
     }
   }
