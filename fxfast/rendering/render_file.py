@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,13 +136,14 @@ def render_file(
     source = _Source(info, processing, block_frames)
     levels = Levels()
     with writer:
-        blocks = _output_blocks(player, source, processing, Path(out_path).parent, levels)
+        blocks: Any = _output_blocks(player, source, processing, Path(out_path).parent, levels)
         ahead = getattr(player, "ahead", None)  # of players that know of free cores
-        blocks = blocks if ahead is None else ahead(blocks)
-        for block_ct in blocks:
-            if stopped is not None and stopped():
-                raise RunError(f"{printable(out_path)}: stopped before it was complete")
-            writer.write(block_ct)
+        # Closed here and not when the error of a block is forgotten: it may hold a core.
+        with closing(blocks if ahead is None else ahead(blocks)) as blocks:
+            for block_ct in blocks:
+                if stopped is not None and stopped():
+                    raise RunError(f"{printable(out_path)}: stopped before it was complete")
+                _write(writer, block_ct, info)
         if writer.frames != source.outcome.delivered:
             raise AudioFileError(
                 f"{printable(in_path)}: cannot be rendered: "
@@ -266,22 +268,35 @@ def _output_blocks(
     if processing.knobs or processing.curve is not None:
         knobs = Knobs(dict(processing.knobs), processing.curve)
     rendered = rendered_blocks(player, source.blocks(), shape, policy, source.block_frames, knobs)
-    finite = _refuse_nonfinite(rendered, info)
-    return levelled_blocks(finite, processing, info.sample_rate, folder, levels)
+    if processing.normalize is not None:
+        # Else it is the writer that finds it: one look at every sample is enough.
+        rendered = _refuse_nonfinite(rendered, info)
+    return levelled_blocks(rendered, processing, info.sample_rate, folder, levels)
+
+
+def _write(writer: BlockWriter, block_ct: np.ndarray, info: AudioInfo) -> None:
+    """Write a block whose samples may not be finite. Errors as ``BlockWriter.write``."""
+    try:
+        writer.write(block_ct)
+    except NonfiniteError as error:
+        raise _nonfinite(info, error.details["frame"]) from error
+
+
+def _nonfinite(info: AudioInfo, frame: int) -> NonfiniteError:
+    """The output of a model can pass the range of float32 where its input is huge."""
+    return NonfiniteError(
+        f"{printable(info.path)}: expected finite samples from the model, "
+        f"got NaN or infinity at frame {frame}",
+        frame=frame,
+    )
 
 
 def _refuse_nonfinite(source: Iterator[np.ndarray], info: AudioInfo) -> Iterator[np.ndarray]:
-    """The output of a model can pass the range of float32 where its input is huge."""
     frames = 0
     for block_ct in source:
         # NaN if one sample is: several times as fast as asking every sample.
         if not math.isfinite(peak_of(block_ct)):
-            frame = frames + int(np.argmin(np.isfinite(block_ct).all(axis=0)))
-            raise NonfiniteError(
-                f"{printable(info.path)}: expected finite samples from the model, "
-                f"got NaN or infinity at frame {frame}",
-                frame=frame,
-            )
+            raise _nonfinite(info, frames + int(np.argmin(np.isfinite(block_ct).all(axis=0))))
         frames += block_ct.shape[1]
         yield block_ct
 
