@@ -43,6 +43,8 @@ RATE = 48_000
 RUNS = 7
 # Of a whole run, after which ways that have not begun are left out.
 SECONDS = 220.0
+# Beside those that have a goal: every shape that has kernels of its own.
+OTHERS = ("a1-lite", "a1-feather", "a1-nano", "a2-lite")
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Bench:
     rehearse: bool
     path: Path
     found: dict[str, Any]
+    limit: float = SECONDS
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -96,8 +99,8 @@ class Bench:
         row: dict[str, Any] = {"name": name}
         self.found.setdefault(section, []).append(row)
         try:
-            if time.perf_counter() - self.started > SECONDS:
-                raise RuntimeError(f"not begun: {SECONDS:.0f} s are over")
+            if time.perf_counter() - self.started > self.limit:
+                raise RuntimeError(f"not begun: {self.limit:.0f} s are over")
             yield row
         except Exception as error:  # every way may fail in its own manner, and none ends the run
             row["failed"] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
@@ -111,8 +114,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.bench_cuda", description=__doc__)
     parser.add_argument("--rehearse", action="store_true", help="small, on the CPU")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{date.today()}-cuda.json")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="then no way begins")
     args = parser.parse_args(argv)
-    bench = Bench(args.rehearse, args.out, {"date": date.today().isoformat()})
+    bench = Bench(args.rehearse, args.out, {"date": date.today().isoformat()}, args.seconds)
     bench.found["machine"] = machine()
     bench.found["rehearsal"] = args.rehearse
     library = CudaLibrary()
@@ -124,14 +128,20 @@ def main(argv: list[str] | None = None) -> int:
     for name, streams in (("lstm-16", 4096), ("lstm-40", 2048)):
         measure_ours_recurrent(bench, library, name, streams)
         measure_torch_recurrent(bench, name, streams)
-    for length, batch in ((64, 1 << 17), (12_288, 1 << 11)):
+    for length, batch in ((64, 1 << 17), (64, 1 << 20), (12_288, 1 << 11), (12_288, 1 << 13)):
         measure_sampler(bench, length, batch)
     measure_library(bench)
-    for name in convolutions:
+    for name in convolutions[:2]:
         measure_eager(bench, name)
+    measure_whole_path(bench)
+    for name in OTHERS if not bench.rehearse else ():
+        measure_ours(bench, library, name)
+    for name in convolutions[2:]:
+        measure_eager(bench, name)
+    measure_onnx(bench)
+    # Last: minutes go into looking for the best code.
     for name in convolutions[:2]:
         measure_compiled(bench, name)
-    measure_whole_path(bench)
     print(f"written in {time.perf_counter() - bench.started:.0f} s: {args.out}")
     failed = [row for rows in bench.found.values() if isinstance(rows, list) for row in rows]
     return 1 if args.rehearse and any("failed" in row for row in failed) else 0
@@ -273,6 +283,21 @@ def measure_compiled(bench: Bench, name: str) -> None:
         with torch.inference_mode():
             x = twin.input_of(audio(chunk + twin.history), rows, chunk).to(bench.device)
             row.update(figures(bench, graph, rows * chunk, bench.seconds(lambda: net(x))))
+
+
+def measure_onnx(bench: Bench) -> None:
+    """Whether ONNX Runtime could play on this GPU; it is measured on the CPU by `make bench`."""
+    with bench.way("peers", "ONNX Runtime on CUDA") as row:
+        try:
+            import onnxruntime
+        except ImportError:
+            row["note"] = "not installed"
+            return
+        providers = onnxruntime.get_available_providers()
+        there = "CUDAExecutionProvider" in providers
+        row["note"] = f"version {onnxruntime.__version__}, " + (
+            "with CUDA, not measured" if there else "built without CUDA"
+        )
 
 
 def measure_sampler(bench: Bench, length: int, batch: int) -> None:
