@@ -61,7 +61,7 @@ struct WarpShape {
   }
 };
 constexpr WarpShape kWarpShapes[] = {{8, 1, 1},  {8, 8, 1},  {16, 1, 1}, {16, 8, 1}, {16, 16, 1},
-                                     {24, 1, 2}, {24, 8, 1}, {32, 1, 2}, {32, 8, 1}, {40, 1, 2}};
+                                     {24, 1, 2}, {24, 8, 1}, {32, 1, 2}, {32, 8, 1}, {40, 1, 1}};
 
 enum class CudaOpKind : std::int32_t {
   kInput,  // the block of the input, and that of the knobs, into its slot

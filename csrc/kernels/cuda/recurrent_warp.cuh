@@ -31,12 +31,13 @@ class WarpLayer {
       : team_(team),
         op_(op),
         exchange_(shared_memory() + op.scratch + warp() * kShape.warp_floats()) {
-    load_weights();
     if constexpr (kExtra) copy_extra_weights();
 #pragma unroll
     for (int k = 0; k < kTurns; ++k) begin_turn(k);
     if constexpr (kExtra) begin_extra();
     wait_for_all();
+    // Last: they fill the registers.
+    load_weights();
   }
 
   FXFAST_DEVICE static int lane() { return thread_index() % kWarp; }
@@ -53,9 +54,6 @@ class WarpLayer {
     return (turn * kSides + side) * warps() + warp();
   }
   FXFAST_DEVICE int stream(int turn) const { return stream(turn, side()); }
-  FXFAST_DEVICE int samples(int stream) const {
-    return stream < team_.streams ? team_.samples(stream) : 0;
-  }
   FXFAST_DEVICE float* extra_weights() const {
     return shared_memory() + op_.scratch + warps() * kShape.warp_floats();
   }
@@ -118,6 +116,8 @@ class WarpLayer {
       input_[k] = team_.row(there, op_.a, 0);
     }
     output_[k] = team_.row(there, op_.output, unit());
+    ends_[k] = plays ? team_.samples(there) : 0;
+    heard_[k] = plays ? team_.unheard(there) : 0;
   }
 
   // Where registers are few, biases are behind the weights of the extra units.
@@ -150,18 +150,28 @@ class WarpLayer {
   // Stretches in which every stream of the warp is heard or is not.
   FXFAST_DEVICE void play_block() {
     int longest = 0;
-    for (int s = warp(); s < team_.streams; s += warps()) {
-      longest = team_.samples(s) > longest ? team_.samples(s) : longest;
-    }
+    each_stream([&](int, int end) { longest = end > longest ? end : longest; });
     for (int t = 0; t < longest;) {
       int until = longest;
-      for (int s = warp(); s < team_.streams; s += warps()) {
-        const int heard = team_.unheard(s), end = team_.samples(s);
+      each_stream([&](int heard, int end) {
         if (heard > t && heard < until) until = heard;
         if (end > t && end < until) until = end;
-      }
+      });
       play_stretch(t, until);
       t = until;
+    }
+  }
+
+  // Of the warp: how many samples of the block only warm up, and how many there are.
+  template <typename Use>
+  FXFAST_DEVICE void each_stream(const Use& use) const {
+    if constexpr (kSides == 1) {
+#pragma unroll
+      for (int k = 0; k < kTurns; ++k) use(heard_[k], ends_[k]);
+    } else {
+      for (int s = warp(); s < team_.streams; s += warps()) {
+        use(team_.unheard(s), team_.samples(s));
+      }
     }
   }
 
@@ -169,12 +179,12 @@ class WarpLayer {
     bool steps[kTurns], writes[kTurns];
 #pragma unroll
     for (int k = 0; k < kTurns; ++k) {
-      const int end = samples(stream(k));
-      steps[k] = t < end && t >= team_.unheard(stream(k));
-      writes[k] = t < end && unit() < op_.out_channels;
+      steps[k] = t < ends_[k] && t >= heard_[k];
+      writes[k] = t < ends_[k] && unit() < op_.out_channels;
     }
     const bool extra_steps = extra_turn() == 0 ? steps[0] : steps[kTurns - 1];
-    const bool extra_writes = extra_plays() && t < samples(stream(extra_turn(), 0));
+    const bool extra_writes =
+        extra_plays() && t < (extra_turn() == 0 ? ends_[0] : ends_[kTurns - 1]);
     // Two places take turns: what the step reads and what it writes.
     int turn = (t & 1) != 0 ? -kBuffer : kBuffer;
     const float* now = exchange_ + side() * kStreamFloats + (turn < 0 ? kBuffer : 0);
@@ -270,13 +280,13 @@ class WarpLayer {
   FXFAST_DEVICE void keep() const {
 #pragma unroll
     for (int k = 0; k < kTurns; ++k) {
-      if (samples(stream(k)) == 0 || unit() >= op_.out_channels) continue;
+      if (ends_[k] == 0 || unit() >= op_.out_channels) continue;
       float* cell = team_.state(stream(k)) + op_.state + unit();
       cell[0] = h_[k], cell[op_.out_channels] = memory_[k];
     }
     if constexpr (kExtra) {
       const int there = stream(extra_turn(), 0);
-      if (!extra_plays() || samples(there) == 0) return;
+      if (!extra_plays() || (extra_turn() == 0 ? ends_[0] : ends_[kTurns - 1]) == 0) return;
       float* cell = team_.state(there) + op_.state + extra_unit();
       cell[0] = extra_h_, cell[op_.out_channels] = extra_memory_;
     }
@@ -289,7 +299,8 @@ class WarpLayer {
   float4 input_weights_[kInputs], weights_[kUnits];
   Gates bias_;
   float h_[kTurns], memory_[kTurns];
-  const float* input_[kTurns];  // the row that the lane brings along, or the only one
+  int ends_[kTurns], heard_[kTurns];  // of the block: its samples, and those that only warm up
+  const float* input_[kTurns];        // the row that the lane brings along, or the only one
   float* output_[kTurns];
   float extra_h_ = 0.0f, extra_memory_ = 0.0f, extra_input_weight_ = 0.0f;
   float* extra_output_ = nullptr;
