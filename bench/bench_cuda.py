@@ -152,6 +152,9 @@ def measure_limits(bench: Bench, library: CudaLibrary) -> None:
         bench.found["gpu"] = torch.cuda.get_device_name()
         bench.found["torch"] = torch.__version__
         bench.found["facts"] = library.facts(0)._asdict()
+        # The peers in float32 as well: by its defaults cuDNN may take fewer bits.
+        torch.backends.cudnn.allow_tf32 = False
+        bench.found["tf32"] = False
     with bench.way("limits", "multiply-adds") as row:
         out = Memory(library, 16)
         operations = library.burst(library.facts(0).multiprocessors * 8, out.pointer, 0)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.cuda_table import cuda_table
 from bench.library_table import library_table
 from bench.sampler_table import sampler_table
 from bench.zoo_table import zoo_table
@@ -45,8 +46,9 @@ def filled(text: str) -> str:
         ("sampler", "sampler", sampler_table),
         ("library", "library", library_table),
         ("zoo", "zoo", zoo_table),
+        ("cuda", "cuda", cuda_table),
     ):
-        if kind in ("zoo", "library") and not found_of(kind):
+        if kind in ("zoo", "library", "cuda") and not found_of(kind):
             continue
         path = newest(kind)
         body = f"{make(json.loads(path.read_text()))}\n\nFrom `bench/results/{path.name}`.\n"
