@@ -340,6 +340,11 @@ class CudaStream:
         self._put(np.frombuffer(state, np.float32).copy())
 
 
+def is_recurrent(plan: np.ndarray) -> bool:
+    """Whether streams go from one state to the next, from their start on."""
+    return bool(plan[: _HEADER.itemsize].view(_HEADER)[0]["is_recurrent"])
+
+
 def _between(values: np.ndarray, first: int, end: int) -> np.ndarray:
     """Knobs that turn from one sample to another; held ones as they are."""
     return values if values.shape[1] == 1 else values[:, first:end]

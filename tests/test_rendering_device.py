@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from cuda_stand_in import built_stand_in, set_memory
-from families import family
+from families import dense, family, recurrent
 from test_cuda import gpu_library
 from test_families import noise
 
@@ -24,7 +24,7 @@ from fxfast.cuda_engine import CudaEngine
 from fxfast.cuda_library import LIBRARY_VARIABLE, CudaMemoryError
 from fxfast.cuda_packed import Packed
 from fxfast.errors import BuildError, InputError, ModelError
-from fxfast.graph import Linear, ModelGraph
+from fxfast.graph import Linear, ModelGraph, Sequential
 from fxfast.lowering import lower_for_device
 from fxfast.player import Player
 from fxfast.rendering import Processing, RunOptions, render_library
@@ -217,14 +217,15 @@ def test_few_files_of_a_recurrent_model_play_on_the_cpu(stand_in: Path) -> None:
         (47, 16, "cpu"),
         (48, 16, "cuda:0"),
     ):
-        for graphs in ([cells], [net, cells], [echo]):
+        long = ModelGraph(Linear(np.ones(9000, np.float32)), 48_000)  # kept as a state there
+        for graphs in ([cells], [net, cells], [echo], [long]):
             placed = place("auto", graphs, False, files, cores)
             assert placed.device == device
             assert (placed.note is None) == (device != "cpu")
         assert place("auto", [net], False, files, cores).device == "cuda:0"
         assert place("cuda", [cells], False, files, cores).device == "cuda:0"
     note = place("auto", [cells], False, 4, 2).note or ""
-    assert note.endswith("a recurrent model gains from 6 files on 2 cores, got 4")
+    assert note.endswith("a model that plays stream by stream gains from 6 files on 2 cores, got 4")
 
 
 def test_a_library_of_few_files_says_why_auto_is_the_cpu(folder: Path, stand_in: Path) -> None:
@@ -244,7 +245,8 @@ def test_a_library_of_few_files_says_why_auto_is_the_cpu(folder: Path, stand_in:
 
 
 def unplayable() -> ModelGraph:
-    return ModelGraph(Linear(np.ones(9000, np.float32)), 48_000)
+    nodes = (recurrent("lstm", 300, 1), dense(300, 1), family("echo").root)
+    return ModelGraph(Sequential(nodes), 48_000)
 
 
 def test_the_command_renders_on_a_gpu_in_its_child_process(folder: Path) -> None:

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/buffers.h"
+#include "engine/cuda_tail.h"
 #include "engine/delay.h"
 #include "engine/stream_state.h"
 #include "kernels/cuda/cuda_program.h"
@@ -55,10 +56,13 @@ std::vector<CudaCells> settled_cells(const PlanView& plan, const KernelTable& ke
   for (std::size_t i = 0; i < plan.op_count(); ++i) {
     const PlanOp& op = plan.op(i);
     const auto kind = static_cast<OpKind>(op.kind);
-    if (!has_endless_memory(kind)) continue;
+    const bool is_tail = kind == OpKind::kFilter && op.taps > kMaxCudaFilterTaps;
+    if (!is_tail && !has_endless_memory(kind)) continue;
     const float* of = reinterpret_cast<const float*>(state.data() + op.cell_offset);
     CudaCells& cells = all.emplace_back();
-    if (kind == OpKind::kRecurrent) {
+    if (is_tail) {
+      cells.ring = tail_state_floats(op.taps);
+    } else if (kind == OpKind::kRecurrent) {
       cells.first = recurrent_cells(op, of);
     } else if (kind == OpKind::kLevelGain) {
       cells.first.assign(of, of + kGainStateFloats);
@@ -108,7 +112,7 @@ std::vector<float> cuda_delay_numbers(const Op& op) {
 
 bool is_mixed(const Program& program) {
   return std::any_of(program.ops.begin(), program.ops.end(), [](const Op& op) {
-    return op.kind == OpKind::kDelay || op.kind == OpKind::kLevelGain;
+    return op.kind == OpKind::kDelay || op.kind == OpKind::kLevelGain || has_tail(op);
   });
 }
 

@@ -27,7 +27,8 @@ std::vector<CudaCells> settled_cells(const PlanView& plan, const KernelTable& ke
 // The numbers of a delay as cuda::CudaDelay, then voices, sections and tables.
 std::vector<float> cuda_delay_numbers(const Op& op);
 
-// Whether a program has delays or gains that follow a level, which have a kernel of their own.
+// Whether a program has delays, gains that follow a level or long filters, which have a kernel of
+// their own.
 bool is_mixed(const Program& program);
 
 }  // namespace fxfast

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "engine/cuda_tail.h"
 #include "engine/cuda_weights.h"
 
 namespace fxfast {
@@ -45,6 +46,10 @@ int warp_shape(const Op& op) {
     ++index;
   }
   return -1;
+}
+
+bool has_tails(const Program& program) {
+  return std::any_of(program.ops.begin(), program.ops.end(), has_tail);
 }
 
 bool can_stage(const Op& op) {
@@ -98,6 +103,8 @@ void CudaFit::set_team() {
     header.register_rows = cuda::kMixed;
     header.team_streams =
         static_cast<std::uint32_t>(std::min(kMixedStreams, cuda::kConvThreads / units));
+    // All threads of a team transform one stream after the other.
+    if (has_tails(program_)) header.team_streams = 1;
     return;
   }
   if (units > cuda::kConvThreads) {
@@ -191,6 +198,7 @@ bool CudaFit::try_fit(const Choice& choice, const std::vector<bool>& from_ring) 
 std::int64_t CudaFit::scratch_of(const Choice& choice) const {
   std::int64_t most = 0;
   if (is_mixed(program_)) most = std::int64_t{2} * header.team_streams * choice.block;
+  if (has_tails(program_)) most = std::max(most, std::int64_t{2} * cuda::kTailBins);
   for (const Op& op : program_.ops) {
     std::int64_t floats = 0;
     if (op.kind == OpKind::kRecurrent) {
@@ -270,6 +278,7 @@ std::int64_t CudaFit::packed_floats() const {
     if (is_staged(op)) inputs = 0;
     total += outs * (inputs + 4) + static_cast<std::int64_t>(op.params.size()) + 16;
     if (op.kind == OpKind::kDelay) total += kMostDelayCells;
+    if (has_tail(op)) total += tail_state_floats(op.taps);
   }
   return (total + 3) / 4 * 4;
 }

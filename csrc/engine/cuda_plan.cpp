@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "engine/cuda_cells.h"
 #include "engine/cuda_fit.h"
+#include "engine/cuda_tail.h"
 #include "engine/cuda_weights.h"
 #include "engine/packed_plan.h"
 
@@ -22,6 +23,7 @@ using cuda::CudaOpKind;
 
 class Packer {
  public:
+  // `program` with_heads, as `fit` has it.
   Packer(const Program& program, const std::vector<CudaCells>& cells, CudaFit fit)
       : program_(program), cells_(cells), fit_(std::move(fit)), header_(fit_.header) {}
 
@@ -72,14 +74,15 @@ class Packer {
       out.weights = out.bias = out.params = out.state = -1;
       out.activation = static_cast<std::int32_t>(step.activation);
       if (step.op != nullptr) set_op(out, step);
-      if (step.op != nullptr && has_endless_memory(step.op->kind)) {
+      const bool is_tail = step.kind == CudaOpKind::kTail;
+      if (step.op != nullptr && (is_tail || has_endless_memory(step.op->kind))) {
         const CudaCells& cells = cells_[endless++];
         out.state = cell;
         cell += static_cast<std::int32_t>(cells.floats());
         out.cells = add_floats(cells.first);
         out.cell_floats = static_cast<std::int32_t>(cells.first.size());
         out.scratch = static_cast<std::int32_t>(header_.shared_weights);
-        if (cells.ring > 0) out.history = static_cast<std::int32_t>(cells.ring);
+        if (step.kind == CudaOpKind::kDelay) out.history = static_cast<std::int32_t>(cells.ring);
       } else if (step.kind == CudaOpKind::kFetch) {
         set_ring(out, step.output);
         out.out_channels = fit_.steps.spans[static_cast<std::size_t>(step.output.span)].channels;
@@ -116,6 +119,10 @@ class Packer {
       out.bias = add_floats(gate_weights(op.bias, 1, op.out_channels));
       out.steps = fit_.shape_of(op);
       out.scratch = static_cast<std::int32_t>(header_.shared_weights);
+    } else if (step.kind == CudaOpKind::kTail) {
+      out.weights = add_floats(tail_responses(op));
+      out.params = add_floats(tail_twiddles());
+      out.history = static_cast<std::int32_t>(tail_partitions(op.taps));
     } else {
       out.params = add_floats(step.kind == CudaOpKind::kDelay ? cuda_delay_numbers(op) : op.params);
     }
@@ -206,7 +213,11 @@ class Packer {
   }
 
   std::uint64_t histories() const {
-    return std::accumulate(fit_.steps.spans.begin(), fit_.steps.spans.end(), std::uint64_t{0},
+    std::uint64_t tails = 0;
+    for (const Op& op : program_.ops) {
+      if (has_tail(op)) tails += static_cast<std::uint64_t>(op.taps);
+    }
+    return std::accumulate(fit_.steps.spans.begin(), fit_.steps.spans.end(), tails,
                            [](std::uint64_t sum, const CudaSpan& span) {
                              return sum + static_cast<std::uint64_t>(span.history);
                            });
@@ -242,7 +253,8 @@ AlignedBuffer pack_cuda_plan(const Program& program, const KernelTable& kernels,
   const AlignedBuffer bytes = pack_plan(program);
   const PlanView view(bytes.data(), bytes.size());
   const std::vector<CudaCells> cells = settled_cells(view, kernels);
-  return Packer(program, cells, CudaFit(program, cells, limits.shared_bytes)).pack(view);
+  const Program split = with_heads(program);
+  return Packer(split, cells, CudaFit(split, cells, limits.shared_bytes)).pack(view);
 }
 
 }  // namespace fxfast

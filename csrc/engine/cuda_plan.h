@@ -14,9 +14,6 @@ struct CudaLimits {
   int shared_bytes = 227 * 1024;  // that a team may use
 };
 
-// Filters of more taps are for transforms, which this kernel has none of.
-constexpr int kMaxCudaFilterTaps = 8192;
-
 // Packs a program; `kernels` play the silence that a recurrent program's first cells come from.
 // Throws ModelError when the program is not valid or the kernel cannot play it.
 AlignedBuffer pack_cuda_plan(const Program& program, const KernelTable& kernels,

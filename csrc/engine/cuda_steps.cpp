@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "engine/cuda_plan.h"
+#include "engine/cuda_tail.h"
 
 namespace fxfast {
 namespace {
@@ -23,11 +24,7 @@ CudaOpKind kind_of(const Op& op, std::size_t index) {
     case OpKind::kActivate: return CudaOpKind::kActivate;
     case OpKind::kCombine: return CudaOpKind::kCombine;
     case OpKind::kRecurrent: return CudaOpKind::kRecurrent;
-    case OpKind::kFilter:
-      if (op.taps <= kMaxCudaFilterTaps) return CudaOpKind::kConv;
-      throw ModelError("ops[" + std::to_string(index) + "].taps: expected at most " +
-                       std::to_string(kMaxCudaFilterTaps) + " on CUDA, got " +
-                       std::to_string(op.taps));
+    case OpKind::kFilter: return has_tail(op) ? CudaOpKind::kTail : CudaOpKind::kConv;
     case OpKind::kDelay: return CudaOpKind::kDelay;
     case OpKind::kLevelGain: return CudaOpKind::kGain;
     default:
@@ -58,7 +55,7 @@ class Builder {
     histories_.assign(program.line_channels.size(), 0);
     for (std::size_t i = 0; i < program.ops.size(); ++i) {
       const Op& op = program.ops[i];
-      if (op.taps > 1 && !reads_buffer[i]) {
+      if (op.taps > 1 && !reads_buffer[i] && !has_tail(op)) {
         std::int64_t& history = histories_[op.a.line];
         history = std::max(history, op.history_samples());
       }
@@ -92,7 +89,7 @@ class Builder {
     if (op.c.line != kNoLine) step.c = read(op.c);
     const bool reads_output =
         op.a.line == op.output.line || op.b.line == op.output.line || op.c.line == op.output.line;
-    const bool whole = !reads_output && op.output.first == 0 &&
+    const bool whole = !reads_output && !has_tail(op) && op.output.first == 0 &&
                        op.out_channels == program_.line_channels[op.output.line];
     const bool alone = step.kind == CudaOpKind::kConv && !ends_convolution(op.activation);
     if (alone) step.activation = Activation::kNone;

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fxfast.cuda_engine import CudaEngine
+from fxfast.cuda_engine import CudaEngine, is_recurrent
 from fxfast.cuda_library import CudaLibrary, DeviceFacts, device_index
 from fxfast.cuda_packed import LAUNCHES, Packed, PackedStream
 from fxfast.errors import BuildError, FxfastError, InputError, ModelError
@@ -54,10 +54,10 @@ def place(
     """Decide where to play. ``isolate``: this process is going to fork, and must not use a GPU.
 
     "auto" and "cuda" are the CPU, with a note, where there is no GPU, and "auto" also where a
-    model cannot be played there, or is recurrent and has fewer ``files`` than make a GPU faster
-    than so many ``cores``: those of the whole run, so that one that goes on plays where it did.
-    Raises ``InputError`` for an unknown device and for a numbered
-    one that is not there, ``ModelError`` for a model that the kernels cannot play.
+    model cannot be played there, or plays stream by stream and has fewer ``files`` than make a GPU
+    faster than so many ``cores``: those of the whole run, so that one that goes on plays where it
+    did. Raises ``InputError`` for an unknown device and for a numbered one that is not there,
+    ``ModelError`` for a model that the kernels cannot play.
     """
     if device == CPU:
         return Placement(CPU)
@@ -75,15 +75,15 @@ def place(
             raise InputError(str(error)) from error
         return Placement(CPU, note=f"device {device}: rendered on the CPU: {error}")
     try:
-        for graph in graphs:
-            check_plan(graph, facts)
+        by_streams = [check_plan(graph, facts) for graph in graphs]
     except ModelError as error:
         if device != AUTO:
             raise
         return Placement(CPU, note=f"device auto: rendered on the CPU: {error}")
     least = _FILES_PER_CORE * cores
-    if device == AUTO and files < least and any(graph.is_recurrent for graph in graphs):
-        why = f"a recurrent model gains from {least} files on {cores} cores, got {files}"
+    if device == AUTO and files < least and any(by_streams):
+        gains = f"gains from {least} files on {cores} cores, got {files}"
+        why = f"a model that plays stream by stream {gains}"
         return Placement(CPU, note=f"device auto: rendered on the CPU: {why}")
     return Placement(f"cuda:{number}", f"cuda {facts.major}.{facts.minor}")
 
@@ -128,12 +128,14 @@ def _facts_in_child(device: str) -> tuple[int, DeviceFacts]:
     return int(found["index"]), DeviceFacts(*found["facts"])
 
 
-def check_plan(graph: ModelGraph, facts: DeviceFacts) -> None:
-    """Raise ``ModelError`` for a model that the kernels of a device cannot play."""
+def check_plan(graph: ModelGraph, facts: DeviceFacts) -> bool:
+    """Whether a device plays the model's streams from one state to the next, and not parts of
+    them at the same time. Raises ``ModelError`` for a model that its kernels cannot play."""
     program = lower_for_device(graph)
-    engine().cuda_plan(
+    plan: np.ndarray = engine().cuda_plan(
         list(program.lines), native_ops(program), program.output_line, facts.shared_bytes
     )
+    return is_recurrent(plan)
 
 
 class DevicePlayer:

@@ -33,6 +33,8 @@ constexpr int stack_times(int kernel) {
   return kernel == kStacks8 ? 8 : kernel == kStacks4 ? 4 : kernel == kStacks3 ? 3 : 0;
 }
 constexpr int threads_of(int kernel) { return kernel == kStacks3 ? 384 : kConvThreads; }
+// Of long filters: the taps that are summed directly, and the length of transforms.
+constexpr int kTailBlock = 512, kTailBins = 2 * kTailBlock;
 
 // Kernels of recurrent layers hold at most so many rows of weights in registers, and then so many
 // of their teams fit a multiprocessor; others fill it with one.
@@ -75,6 +77,7 @@ enum class CudaOpKind : std::int32_t {
   kStack,  // layers of a WaveNet, one after the other (stack.cuh)
   kDelay,  // a delay line (delay.cuh)
   kGain,   // a gain that follows the level (gain.cuh)
+  kTail,   // what a long filter adds to its first taps (tail.cuh)
 };
 
 // A line in shared memory: floats from the start of a stream's slots to channel 0 at time 0.
@@ -92,7 +95,7 @@ struct CudaOp {
   // kFetch, kStore, and a kConv that reads its past from the ring: the ring, floats from the start
   // of a stream's state, `history` samples a channel. -1: not read from the ring.
   // kRecurrent: h and c, `out_channels` floats each. kDelay: what was before the stream, sections,
-  // and a ring of `history` samples. kGain: a GainState.
+  // and a ring of `history` samples. kGain: a GainState. kTail: see tail.cuh, of `history` spectra.
   std::int32_t state;
   std::int32_t history;
   // kConv: output channels and times of a thread. kRecurrent: which of kWarpShapes, or -1.

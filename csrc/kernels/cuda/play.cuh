@@ -7,13 +7,14 @@
 #include "kernels/cuda/recurrent.cuh"
 #include "kernels/cuda/stack.cuh"
 #include "kernels/cuda/staged.cuh"
+#include "kernels/cuda/tail.cuh"
 
 namespace fxfast::cuda {
 
 // kMostRows: of weights that a recurrent operation holds in registers; kNoCells: there is no such
 // operation, and convolutions are what counts; kWideCells: more threads than registers for tiles;
-// kStacks: there are stacks of layers, of so many times a thread; kMixed: there are delays or gains
-// that follow a level.
+// kStacks: there are stacks of layers, of so many times a thread; kMixed: there are delays, gains
+// that follow a level or long filters.
 
 // Output channels of a tile of a convolution, at most.
 constexpr int most_outs(int most_rows) {
@@ -51,6 +52,9 @@ FXFAST_DEVICE void run_op(const Team& team, const CudaOp& op) {
       return;
     case CudaOpKind::kGain:
       if constexpr (kMostRows == kMixed) level_gain(team, op);
+      return;
+    case CudaOpKind::kTail:
+      if constexpr (kMostRows == kMixed) filter_tail(team, op);
       return;
     case CudaOpKind::kOutput: return write_output<(kMostRows > 0)>(team, op);
   }
