@@ -13,6 +13,7 @@ from typing import Any
 from bench.cuda_table import cuda_table
 from bench.library_table import library_table
 from bench.sampler_table import sampler_table
+from bench.training_table import training_table
 from bench.zoo_table import zoo_table
 from fxfast.report.musts import MUST_HEADER, must_rows
 from fxfast.report.table import decibels, markdown, models_table, peers_that_win
@@ -52,10 +53,19 @@ def filled(text: str) -> str:
             continue
         path = newest(kind)
         body = f"{make(json.loads(path.read_text()))}\n\nFrom `bench/results/{path.name}`.\n"
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text, count = re.subn(pattern, partial(_between, body), text, flags=re.S)
-        if count != 1:
-            raise RuntimeError(f"README.md: expected one part marked {name}, got {count}")
+        text = _with_part(text, name, body)
+    if paths := found_of("training-*"):
+        names = " and ".join(f"`bench/results/{path.name}`" for path in paths)
+        table = training_table([json.loads(path.read_text()) for path in paths])
+        text = _with_part(text, "training", f"{table}\n\nFrom {names}.\n")
+    return text
+
+
+def _with_part(text: str, name: str, body: str) -> str:
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    text, count = re.subn(pattern, partial(_between, body), text, flags=re.S)
+    if count != 1:
+        raise RuntimeError(f"README.md: expected one part marked {name}, got {count}")
     return text
 
 
