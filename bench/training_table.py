@@ -24,7 +24,7 @@ def training_table(results: list[dict[str, Any]]) -> str:
     header = ("pair", "fxfast test ESR", "NAM trainer", "fxfast samples", "NAM trainer")
     first = results[0]
     return (
-        f"{markdown(header, rows)}\n\n{first['model']}, {first['seconds_limit']:.0f} s each, trained "
-        f"on 44 s and scored on the last 10 s of 60 s; a sample is one of the loss, every time it is "
-        f"used. One core each, both pairs side by side."
+        f"{markdown(header, rows)}\n\n{first['model']}, {first['seconds_limit']:.0f} s each, "
+        f"trained on 44 s and scored on the last 10 s of 60 s; a sample is one of the loss, every "
+        f"time it is used. One core each, both pairs side by side."
     )
