@@ -257,7 +257,7 @@ def sparse_wave(path: Path, channels: int, frames: int) -> None:
 
 
 LONG = os.environ.get("FXFAST_LONG_TESTS") == "1"
-LENGTHS = [(1, 60, 24 * 3600), (64, 8, 600)] if LONG else [(1, 10, 300), (64, 1, 8)]
+LENGTHS = [(1, 60, 24 * 3600), (64, 8, 600)] if LONG else [(1, 10, 300), (64, 4, 20)]
 
 
 @pytest.mark.slow
