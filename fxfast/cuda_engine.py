@@ -76,7 +76,9 @@ class CudaEngine:
         self._facts = self._library.facts(self.device)
         self._program = list(program.lines), native_ops(program), program.output_line
         self.knobs = program.lines[0] - 1
-        plan: np.ndarray = engine().cuda_plan(*self._program, self._facts.shared_bytes)
+        plan: np.ndarray = engine().cuda_plan(
+            *self._program, self._facts.shared_bytes, self._facts.major
+        )
         header = plan[: _HEADER.itemsize].view(_HEADER)[0]
         self._header = header
         shared = int(header["shared_floats"]) * 4

@@ -25,7 +25,11 @@ from fxfast.graph import (
     Node,
     Sequential,
 )
+from fxfast.lowering import lower_for_device
+from fxfast.native import engine
+from fxfast.native_ops import native_ops
 from fxfast.player import Player
+from fxfast.report.suite import graph_of
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 
@@ -173,6 +177,23 @@ def test_a_stream_is_saved_restored_and_reset(name: str, device: str) -> None:
     np.testing.assert_array_equal(stream.process(x), whole)
     with pytest.raises(InputError, match=r"state: expected .* bytes for 2 channels, got 3"):
         stream.restore(b"abc")
+
+
+@pytest.mark.parametrize(("major", "kernel", "block"), [(9, -7, 1152), (10, -3, 1024)])
+def test_stacks_have_a_kernel_on_every_device(major: int, kernel: int, block: int) -> None:
+    program = lower_for_device(graph_of("a1-standard"))
+    lines, ops = list(program.lines), native_ops(program)
+    plan = engine().cuda_plan(lines, ops, program.output_line, 227 * 1024, major)
+    header = plan[: cuda_engine._HEADER.itemsize].view(cuda_engine._HEADER)[0]
+    assert (header["register_rows"], header["block_samples"]) == (kernel, block)
+
+
+@pytest.mark.parametrize("name", ["a1-lite", "a1-nano", "a2-full", "conv-64-32", "lstm-40"])
+def test_presets_play_as_on_the_cpu(name: str, device: str) -> None:
+    graph, x = graph_of(name), noise(1, 2500)
+    expected = Player(graph).render(x)
+    y = Player(graph, device=device).render(x)
+    assert rms(y - expected) <= TOLERANCES["between_isas"].value * rms(expected)
 
 
 def test_out_of_memory_splits_the_work(stand_in: Path) -> None:

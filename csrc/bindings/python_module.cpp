@@ -376,11 +376,12 @@ PYBIND11_MODULE(_native, module) {
   module.def(
       "cuda_plan",
       [](const std::vector<int>& lines, const std::vector<OpTuple>& ops, std::uint32_t output_line,
-         int shared_bytes) {
+         int shared_bytes, int major) {
         const Program program = program_of(lines, ops, output_line);
-        return bytes_array(pack_cuda_plan(program, choose_kernels(""), {shared_bytes}));
+        return bytes_array(pack_cuda_plan(program, choose_kernels(""), {shared_bytes, major}));
       },
-      py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("shared_bytes"));
+      py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("shared_bytes"),
+      py::arg("major"));
   module.def(
       "cuda_cells",
       [](const std::vector<int>& lines, const std::vector<OpTuple>& ops, std::uint32_t output_line,

@@ -59,8 +59,9 @@ bool can_stage(const Op& op) {
 
 }  // namespace
 
-CudaFit::CudaFit(const Program& program, const std::vector<CudaCells>& cells, int shared_bytes)
-    : program_(program), cells_(cells) {
+CudaFit::CudaFit(const Program& program, const std::vector<CudaCells>& cells, int shared_bytes,
+                 int major)
+    : program_(program), cells_(cells), major_(major) {
   header.is_recurrent = cells.empty() ? 0 : 1;
   set_team();
   const bool has_few_rows = header.register_rows > 0 && header.register_rows <= cuda::kFewRows;
@@ -122,6 +123,8 @@ bool CudaFit::fit(int most_bytes) {
   most_bytes_ = most_bytes;
   const std::vector<bool> fetched(program_.line_channels.size(), false);
   for (const int kernel : {cuda::kStacks8, cuda::kStacks3, cuda::kStacks4}) {
+    // Its columns do not fit the registers of later devices (play.cu).
+    if (kernel == cuda::kStacks3 && major_ >= 10) continue;
     const int times = cuda::stack_times(kernel), threads = cuda::threads_of(kernel);
     if (!has_stacks(times) || !try_fit({times * threads, true, times}, fetched)) continue;
     header.register_rows = kernel;

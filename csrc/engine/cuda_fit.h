@@ -16,8 +16,8 @@ namespace fxfast {
 class CudaFit {
  public:
   // Throws ModelError where no kernel takes the program. `cells` are those of its operations with
-  // an endless memory.
-  CudaFit(const Program& program, const std::vector<CudaCells>& cells, int shared_bytes);
+  // an endless memory, `major` is of the compute capability.
+  CudaFit(const Program& program, const std::vector<CudaCells>& cells, int shared_bytes, int major);
 
   // Of the header what is decided here, and the steps with their places.
   cuda::CudaHeader header{};
@@ -46,7 +46,7 @@ class CudaFit {
 
   const Program& program_;
   const std::vector<CudaCells>& cells_;
-  int most_bytes_ = 0;
+  int most_bytes_ = 0, major_;
   bool is_staged_ = false;
 };
 

@@ -254,7 +254,7 @@ AlignedBuffer pack_cuda_plan(const Program& program, const KernelTable& kernels,
   const PlanView view(bytes.data(), bytes.size());
   const std::vector<CudaCells> cells = settled_cells(view, kernels);
   const Program split = with_heads(program);
-  return Packer(split, cells, CudaFit(split, cells, limits.shared_bytes)).pack(view);
+  return Packer(split, cells, CudaFit(split, cells, limits.shared_bytes, limits.major)).pack(view);
 }
 
 }  // namespace fxfast

@@ -12,6 +12,7 @@ namespace fxfast {
 
 struct CudaLimits {
   int shared_bytes = 227 * 1024;  // that a team may use
+  int major = 0;                  // of the compute capability
 };
 
 // Packs a program; `kernels` play the silence that a recurrent program's first cells come from.

@@ -133,7 +133,11 @@ def check_plan(graph: ModelGraph, facts: DeviceFacts) -> bool:
     them at the same time. Raises ``ModelError`` for a model that its kernels cannot play."""
     program = lower_for_device(graph)
     plan: np.ndarray = engine().cuda_plan(
-        list(program.lines), native_ops(program), program.output_line, facts.shared_bytes
+        list(program.lines),
+        native_ops(program),
+        program.output_line,
+        facts.shared_bytes,
+        facts.major,
     )
     return is_recurrent(plan)
 

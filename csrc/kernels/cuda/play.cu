@@ -10,9 +10,19 @@ namespace {
 // Of a multiprocessor.
 constexpr int teams_of(int most_rows) { return most_rows == kFewRows ? kFewRowsTeams : 1; }
 
+// The columns of kStacks3 do not fit the registers there: plans for such devices do without it.
+template <int kMostRows>
+__device__ constexpr bool is_missing() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  return kMostRows == kStacks3;
+#else
+  return false;
+#endif
+}
+
 template <int kMostRows>
 __global__ void __launch_bounds__(threads_of(kMostRows), teams_of(kMostRows)) play(CudaRun run) {
-  play_jobs<kMostRows>(run);
+  if constexpr (!is_missing<kMostRows>()) play_jobs<kMostRows>(run);
 }
 
 // Layers of more units than kConvThreads.

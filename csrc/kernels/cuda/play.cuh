@@ -121,7 +121,6 @@ FXFAST_DEVICE void play_jobs(const CudaRun& run) {
   team.floats = header.shared_weights > 0 ? shared : floats;
   team.slots = shared + header.slots_at;
   team.slot_floats = static_cast<std::int32_t>(header.slot_floats);
-  team.state_floats = static_cast<std::int32_t>(header.state_floats);
   const int width = static_cast<int>(header.team_streams);
   for (std::int64_t first = std::int64_t{team_index()} * width; first < run.job_count;
        first += std::int64_t{team_count()} * width) {

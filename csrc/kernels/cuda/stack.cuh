@@ -90,7 +90,9 @@ FXFAST_DEVICE void activate_column(const CudaLayer& layer, const float* bias, co
 template <int kChannels, int kTimes>
 FXFAST_DEVICE void add_residual(float* row, int stride, const float* weights,
                                 const Column<kChannels, kTimes>& z) {
-  constexpr int kPart = kChannels < 8 ? kChannels : kChannels % 8 == 0 ? 8 : 4;
+  // What the registers of all architectures hold.
+  constexpr int kMost = kTimes == 4 ? 4 : 8;
+  constexpr int kPart = kChannels < kMost ? kChannels : kChannels % kMost == 0 ? kMost : 4;
   const float* bias = weights + kChannels * kChannels;
   row += thread_index();
 #pragma unroll

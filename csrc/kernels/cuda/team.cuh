@@ -26,7 +26,7 @@ struct Team {
   float* slots;         // of its first stream
   std::int64_t played;  // samples since the start of the run, warm-up included
   std::int32_t streams;
-  std::int32_t slot_floats, state_floats;
+  std::int32_t slot_floats;
 
   FXFAST_DEVICE float* row(int stream, Slot slot, int channel) const {
     return slots + stream * slot_floats + slot.at + channel * slot.stride;
@@ -35,7 +35,7 @@ struct Team {
     const std::int64_t kept = jobs[stream].state;
     if (kept >= 0) return run->states + kept;
     const std::int64_t place = std::int64_t{team_index()} * header_of(*run).team_streams + stream;
-    return run->team_states + place * state_floats;
+    return run->team_states + place * static_cast<std::int32_t>(header_of(*run).state_floats);
   }
   // Samples of the stream before this block.
   FXFAST_DEVICE std::int64_t position(int stream) const {
