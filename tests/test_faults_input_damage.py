@@ -283,7 +283,8 @@ def test_fault_case_18_memory_does_not_grow_with_the_length(
     peak_mib(short_s)
     shorter, longer = peak_mib(short_s), peak_mib(long_s)
     (tmp_path / "out" / "a.wav").unlink()
-    assert longer - shorter < 4
+    # Buffers fill by chance of timing (up to 5 MiB); a byte kept for each sample would be over 13.
+    assert longer - shorter < 12
 
 
 def test_fault_case_18_a_day_of_sound_is_read_in_flat_memory(tmp_path: Path) -> None:
