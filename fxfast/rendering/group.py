@@ -21,6 +21,8 @@ from fxfast.rendering.render_file import BlockStream, StreamPlayer
 
 # As many as the kernels keep busy; more would only hold more files open.
 GROUP_FILES = 16
+# Threads wait for each other at every block: fewer, larger ones than those of a file alone.
+GROUP_BLOCK_FRAMES = 1 << 16
 
 
 class GroupPlayer(StreamPlayer, Protocol):
@@ -63,7 +65,7 @@ class Group:
             self._open_files += 1
         try:
             with self._slots:
-                yield _MemberPlayer(self, self._player)
+                yield MemberPlayer(self, self._player)
         finally:
             with self._lock:
                 self._open_files -= 1
@@ -129,7 +131,7 @@ class Group:
             request.error = error
 
 
-class _MemberPlayer:
+class MemberPlayer:
     """The player as one file of a group sees it."""
 
     def __init__(self, group: Group, player: GroupPlayer) -> None:
@@ -159,6 +161,8 @@ class _MemberStream:
         if knobs is not None:  # of the file's own time: nobody else's block has them
             alone: np.ndarray = self._stream.process(block, knobs)  # type: ignore[call-arg]
             return alone
+        if block.size == 0:  # nothing to wait for
+            return self._stream.process(block)
         block_ct = np.ascontiguousarray(block.reshape(self._channels, -1))
         return self._group.process(self._stream, block_ct).reshape(block.shape)
 

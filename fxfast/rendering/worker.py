@@ -33,7 +33,7 @@ from fxfast.errors import (
 )
 from fxfast.rendering.beneath import Root, close_fd
 from fxfast.rendering.device import DeskPlayer, DevicePlayer
-from fxfast.rendering.group import Group, GroupPlayer
+from fxfast.rendering.group import GROUP_BLOCK_FRAMES, Group, GroupPlayer, MemberPlayer
 from fxfast.rendering.journal import Journal
 from fxfast.rendering.plan import Plan
 from fxfast.rendering.processing import Processing
@@ -268,11 +268,13 @@ def _sharing(player: StreamPlayer, cores: Cores, files: int) -> StreamPlayer:
 
 def _block_frames(work: Work, player: StreamPlayer) -> int:
     """What was asked for; nobody asked for the default."""
-    if isinstance(player, SplitPlayer) and work.block_frames == BLOCK_FRAMES:
+    if work.block_frames != BLOCK_FRAMES:
+        return work.block_frames
+    if isinstance(player, SplitPlayer):
         return SPLIT_BLOCK_FRAMES
-    if isinstance(player, DeskPlayer) and work.block_frames == BLOCK_FRAMES:
+    if isinstance(player, DeskPlayer):
         return player.block_samples
-    return work.block_frames
+    return GROUP_BLOCK_FRAMES if isinstance(player, MemberPlayer) else BLOCK_FRAMES
 
 
 def _details(done: RenderedFile) -> dict[str, Any]:
