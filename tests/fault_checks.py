@@ -6,7 +6,8 @@ C3  the report has one line for each input
 C4  the inputs are byte by byte what they were
 C5  memory stays within a budget
 C6  no sanitizer reports anything (the native tests run under them)
-C7  the wall time stays below a cap
+C7  the processor works no longer than a cap; the wall, which neighbours on the machine and slow
+    disks stretch, has a cap too, wide enough for a hang alone to reach it
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from fxfast import exchange
 from fxfast.cli import main
 from fxfast.rendering import Processing, render_library
 
-WALL_SECONDS = 10.0
+CPU_SECONDS = 10.0
+WALL_SECONDS = 120.0
 MEMORY_MIB = 96.0
+JOBS = 2  # whatever the machine: each thread has memory of its own
 
 
 @dataclass
@@ -57,7 +60,6 @@ class Fault:
     processing: Processing | None = None
     options: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    wall_seconds: float = WALL_SECONDS
     memory_mib: float = MEMORY_MIB
 
     @property
@@ -80,7 +82,7 @@ class Fault:
                 [self.inputs],
                 out,
                 processing=self.processing,
-                **self.settings,
+                **{"jobs": JOBS, **self.settings},
             )
         document = report.to_json()
         return self._check_lines(document["files"], out)
@@ -90,9 +92,8 @@ class Fault:
         exchange.save(one_layer_graph(1.0), model)
         printed = StringIO()
         with self._watched(out), redirect_stdout(printed):
-            code = main(
-                ["render", str(model), str(self.inputs), "--out", str(out), "--json", *self.options]
-            )
+            command = ["render", str(model), str(self.inputs), "--out", str(out), "--json"]
+            code = main([*command, "--jobs", str(JOBS), *self.options])
         failures = [value for value in self.expect.values() if isinstance(value, str)]
         assert code == (1 if failures else 0)
         printed.getvalue().encode("utf-8")
@@ -118,10 +119,11 @@ class Fault:
     @contextmanager
     def _watched(self, out: Path) -> Iterator[None]:
         before = digests(self.inputs)
-        started = time.monotonic()
+        started, worked = time.monotonic(), time.process_time()
         with memory_below(self.memory_mib):
             yield
-        assert time.monotonic() - started < self.wall_seconds  # C7
+        assert time.process_time() - worked < CPU_SECONDS  # C7
+        assert time.monotonic() - started < WALL_SECONDS
         assert digests(self.inputs) == before  # C4
         check_no_parts(out)
 

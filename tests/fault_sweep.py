@@ -29,9 +29,9 @@ from library_faults import hashes, render, three_files, visible
 
 from fxfast.errors import FxfastError
 
-WALL_S = 10.0
+WALL_S = 60.0  # a hang alone takes so long
 # A worker without memory for a thread says nothing: it is waited for three times, 5 s each.
-MEMORY_WALL_S = 40.0
+MEMORY_WALL_S = 120.0
 TOP_N = 200_000
 
 

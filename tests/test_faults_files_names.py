@@ -131,7 +131,7 @@ def test_fault_case_20_what_is_no_file_is_refused_at_once(folder: Path, tmp_path
 def refused_within_s(path: Path) -> float:
     """The shortest of a few waits for the refusal of what is no file: others use this machine."""
     waits = []
-    for opened in (probe, open_audio, read_audio):
+    for opened in (probe, open_audio, read_audio) * 3:
         started = time.perf_counter()
         with pytest.raises(NotFileError):
             opened(path)
@@ -219,7 +219,7 @@ def test_fault_case_21_a_tree_deeper_than_a_path_is_long(tmp_path: Path) -> None
         os.close(fd)
         started = time.perf_counter()
         report = render([top], tmp_path / "out")
-        assert time.perf_counter() - started < 10
+        assert time.perf_counter() - started < 120  # every folder of it by its whole path: hours
     finally:
         _remove_chain(top)
     # What lies deeper than a path can be long has its line too.

@@ -7,13 +7,14 @@ import os
 import shutil
 import struct
 import sys
-import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cpu_time import assert_takes_less
 from fake_player import one_layer_graph
 from fault_checks import Fault, memory_below, reset_peak, status_mib
 from nam_documents import document
@@ -184,13 +185,9 @@ def test_fault_case_16_hostile_headers(tmp_path: Path) -> None:
     for name, (content, code) in HOSTILE.items():
         path = case.inputs / name
         path.write_bytes(content)
-        seconds = []
+        assert header_code(path) == code, name
         with memory_below(16):
-            for _ in range(3):
-                started = time.thread_time()
-                assert header_code(path) == code, name
-                seconds.append(time.thread_time() - started)
-        assert min(seconds) < HEADER_SECONDS, name
+            assert_takes_less(HEADER_SECONDS, partial(header_code, path), name)
     case.run()
     assert len(TINY) // 8 > MAX_CHUNKS
 
@@ -281,16 +278,24 @@ def test_fault_case_18_memory_does_not_grow_with_the_length(
         return peak
 
     peak_mib(short_s)
-    shorter, longer = peak_mib(short_s), peak_mib(long_s)
+    grown = []
+    # Buffers fill by chance of timing (up to 5 MiB): what is kept of a file is kept in every try.
+    for _ in range(3):
+        grown.append(peak_mib(long_s) - peak_mib(short_s))
+        if grown[-1] < 12:
+            break
     (tmp_path / "out" / "a.wav").unlink()
-    # Buffers fill by chance of timing (up to 5 MiB); a byte kept for each sample would be over 13.
-    assert longer - shorter < 12
+    # A byte kept for each sample would be over 13.
+    assert min(grown) < 12
 
 
 def test_fault_case_18_a_day_of_sound_is_read_in_flat_memory(tmp_path: Path) -> None:
     day = 24 * 3600 * RATE
     sparse_wave(tmp_path / "a.wav", 1, day)
-    with memory_below(4), open_audio(tmp_path / "a.wav") as reader:
+    with open_audio(tmp_path / "a.wav") as reader:
+        next(iter(reader))  # what is loaded and allocated once
+    # The minute in float32 alone would be 11 MiB.
+    with memory_below(8), open_audio(tmp_path / "a.wav") as reader:
         assert reader.info.frames == day
         reader.skip(day - 60 * RATE)
         assert sum(block_ct.shape[1] for block_ct in reader) == 60 * RATE

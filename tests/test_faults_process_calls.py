@@ -58,7 +58,7 @@ def sweep(shim: Path, folder: Path, kinds: tuple[str, ...], step: int) -> list[d
         env=environment(LD_PRELOAD=str(shim)),
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3000,  # minutes on a machine that nobody else uses
     )
     results = [json.loads(line) for line in run.stdout.splitlines()]
     assert len(results) == len(kinds), run.stdout + run.stderr
