@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -31,6 +32,9 @@ class _WindowOrdered(RingSampler[tuple[torch.Tensor, ...]]):
     def windows(self) -> int:
         """Windows of an epoch, of all ranks."""
         return int(self._source.windows)
+
+    def _order(self) -> Any:
+        return engine().WindowOrder(self.data.spans[:, 2].tolist(), self.settings)
 
 
 class Windows(_WindowOrdered):
@@ -144,9 +148,6 @@ class Windows(_WindowOrdered):
     def skipped(self) -> int:
         """Spans too short for a window."""
         return int((self.data.spans[:, 2] < self.settings["length"]).sum())
-
-    def _order(self) -> Any:
-        return engine().WindowOrder(self.data.spans[:, 2].tolist(), self.settings)
 
     def locate(self, window: int) -> tuple[int, int]:
         """File and first sample of a window."""
@@ -267,6 +268,17 @@ class Blocks(_WindowOrdered):
         if self._slot < 0:
             raise InputError("ids: expected a batch to be taken before, got none")
         return self._tensors[self._slot]["info"][: self._ring.rows(self._slot)]
+
+    @cached_property
+    def _places(self) -> Any:
+        return self._order()
+
+    @property
+    def starts(self) -> torch.Tensor:
+        """The sample of its file at which each row of x of the last batch begins, int64 (R,)."""
+        places = [self._places.locate(int(window)) for window in self.ids[:, 0]]
+        firsts = [int(self.data.spans[span, 1]) + int(start) for span, start in places]
+        return torch.tensor(firsts, dtype=torch.int64)
 
 
 class WindowItems(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):

@@ -74,6 +74,12 @@ class AudioModel(torch.nn.Module, ABC):
         return self.receptive_field - 1
 
     @property
+    def needs_starts(self) -> bool:
+        """Whether ``forward`` also takes ``starts_b`` (B), the samples of their files at which its
+        rows begin; without them rows begin with their file."""
+        return self.counts_from_start
+
+    @property
     def on_cpu_alone(self) -> bool:
         """Whether steps are taken on the CPU though there is a GPU."""
         return False
@@ -135,6 +141,17 @@ class AudioModel(torch.nn.Module, ABC):
         The same data give the same parameters: a run that was killed fits again. Raises
         ``PairError`` for audio that nothing can be found from."""
         raise NotImplementedError(f"{self.architecture} has no fit")
+
+    def refit(
+        self,
+        training: Sequence[Piece],
+        validation: Sequence[Piece],
+        sample_rate: int,
+        progress: Progress,
+    ) -> None:
+        """As ``fit``, of a model that was fitted to nearly the same before: from there on, where
+        that is quicker."""
+        self.fit(training, validation, sample_rate, progress)
 
     @abstractmethod
     def as_torch(self) -> torch.nn.Module:

@@ -6,23 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
-import numpy as np
 import torch
 from torch import nn
 
 from fxfast.data import Piece
-from fxfast.errors import ModelError, PairError
+from fxfast.errors import ModelError
 from fxfast.graph import ModelGraph, Node, Sequential
 from fxfast.models.base import AudioModel, Progress, class_of, presets, register
-from fxfast.models.chain_fit import response_of, taken_back, teach
+from fxfast.models.chain_fit import fit_chain
 from fxfast.models.fitted import FittedModel, check_audio
-from fxfast.player import Player
 
 MAX_PARTS = 8
-# How often a net and the linear parts behind it are found from each other.
-_ROUNDS = 2
-# Less is no level to a net.
-_QUIETEST_REST = 1e-5
 
 
 @dataclass(frozen=True)
@@ -48,12 +42,15 @@ class ChainModel(FittedModel):
     "compressor+a1-nano" a gain that follows the level and a small net for the rest.
 
     ``fit`` goes through the parts in order: one that is found at once is fitted to make wet of
-    what comes to it, and a net, which knows nothing yet, counts as a wire. So of a distortion
+    what comes to it, and a net, which knows nothing yet, counts as a wire; so does a gain that
+    follows the level, in front of what can be taken back. So of a distortion
     into a filter the filter is found up to a gain, for the best linear approximation of what a
     curve makes of noise is a gain (J. Bussgang, Crosscorrelation functions of
     amplitude-distorted Gaussian signals, MIT 1952), the net learns what is left when the filter
     is taken back, and both are found again (``chain_fit``). Then gradient steps move
     all of it, with smaller steps for what was fitted (``step_sizes``).
+
+    A chorus counts its time from the start of the file: steps tell it where their audio begins.
 
     A net behind a part that is found at once has a skip and zeros for its output layer before its
     first step: the chain starts as what was found, and the net learns what that leaves (residual
@@ -113,9 +110,22 @@ class ChainModel(FittedModel):
     def parameter_step_sizes(self) -> list[tuple[nn.Parameter, float]]:
         return [pair for part in self._parts() for pair in part.parameter_step_sizes()]
 
-    def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+    @property
+    def needs_starts(self) -> bool:
+        return any(part.needs_starts for part in self._parts())
+
+    def forward(self, x_bct: torch.Tensor, starts_b: torch.Tensor | None = None) -> torch.Tensor:
         check_audio(x_bct, self.receptive_field)
-        return _through(self._parts(), x_bct, self.receptive_field)
+        y_bct = x_bct
+        for part in self._parts():
+            # Silence is in front of what is heard; what is not settled then is not given.
+            late = part.receptive_field - 1
+            y_bct = nn.functional.pad(y_bct, (late, 0))
+            if part.needs_starts:
+                y_bct = part(y_bct, None if starts_b is None else starts_b - late)
+            else:
+                y_bct = part(y_bct)
+        return y_bct[..., self.receptive_field - 1 :]
 
     def fit(
         self,
@@ -124,24 +134,7 @@ class ChainModel(FittedModel):
         sample_rate: int,
         progress: Progress,
     ) -> None:
-        parts = list(self._parts())
-        nets = [index for index, part in enumerate(parts) if not part.has_fit()]
-        first = nets[0] if nets else len(parts)
-        behind = parts[first + 1 :]
-        rounds = _ROUNDS if len(nets) == 1 and behind and all(p.is_linear for p in behind) else 0
-        pieces = (list(training), list(validation))
-
-        def told(done: int) -> Progress:
-            return lambda share, note: progress((done + share) / (2 * rounds + 2), note)
-
-        pieces = _fit_in_turn(parts[:first], pieces, sample_rate, told(0))
-        _fit_in_turn(parts[first:], pieces, sample_rate, told(1))
-        for number in range(rounds):
-            tail = response_of(behind, sample_rate)
-            sounds = [(piece.dry, taken_back(piece.wet, tail)) for piece in pieces[0]]
-            teach(parts[first], sounds, told(2 * number + 2))
-            heard = _all_passed(parts[first], pieces, sample_rate)
-            _fit_in_turn(behind, heard, sample_rate, told(2 * number + 3))
+        fit_chain(list(self._parts()), (list(training), list(validation)), sample_rate, progress)
 
     def as_torch(self) -> nn.Module:
         plain = [(part.as_torch(), part.receptive_field) for part in self._parts()]
@@ -200,80 +193,17 @@ class _Plain(nn.Module):
         return y_bct[..., self.field - 1 :]
 
 
-def _through(parts: Iterable[AudioModel], x_bct: torch.Tensor, field: int) -> torch.Tensor:
-    """Silence is in front of what is heard; what is not settled then is not given."""
-    y_bct = x_bct
-    for part in parts:
-        y_bct = part(nn.functional.pad(y_bct, (part.receptive_field - 1, 0)))
-    return y_bct[..., field - 1 :]
-
-
 def _validate(config: ChainConfig) -> None:
     if not 2 <= len(config.parts) <= MAX_PARTS:
         raise ModelError(f"parts: expected 2 to {MAX_PARTS} in a chain, got {len(config.parts)}")
+    swinging = [p.architecture for p in config.parts if class_of(p.architecture).counts_from_start]
+    if len(swinging) > 1:
+        raise ModelError(
+            f"parts: expected one that swings, for two in a row are voices of one and two apart "
+            f"cannot be told from a recording, got {' and '.join(swinging)}"
+        )
     for part in config.parts:
-        if class_of(part.architecture).counts_from_start:
-            raise ModelError(
-                f"parts: expected models that training steps can hear from anywhere, got "
-                f"{part.architecture}, whose time counts from the start of the file"
-            )
         if part.architecture == ChainModel.architecture:
             raise ModelError("parts: expected models, got a chain in a chain")
         if getattr(part.config, "knobs", ()):
             raise ModelError("parts: expected models without knobs in a chain")
-
-
-Parts = tuple[list[Piece], list[Piece]]
-
-
-def _fit_in_turn(
-    parts: Sequence[AudioModel], pieces: Parts, sample_rate: int, progress: Progress
-) -> Parts:
-    """Fits each part to make wet of what comes to it; what comes behind the last. Nets are wires
-    and are told how loud it is around them."""
-    fitted = [index for index, part in enumerate(parts) if part.has_fit()]
-    for index, part in enumerate(parts):
-        if not part.has_fit():
-            _prepare(part, pieces[0], bool(fitted) and fitted[-1] > index)
-            continue
-        done, name = fitted.index(index), part.architecture
-
-        def told(share: float, note: str, done: int = done, name: str = name) -> None:
-            progress((done + share) / len(fitted), f"{name}: {note}")
-
-        part.fit(*pieces, sample_rate, told)
-        pieces = _all_passed(part, pieces, sample_rate)
-    return pieces
-
-
-def _prepare(net: AudioModel, training: Sequence[Piece], fits_behind: bool) -> None:
-    """Tells a net how loud it is around it; one with a skip becomes a wire."""
-    dry = _rms([piece.dry for piece in training])
-    if net.config.skip:
-        rest = _rms([piece.wet - piece.dry for piece in training])
-        net.calibrate(dry, max(min(rest, dry), _QUIETEST_REST))
-        for parameter in net.output_layer.parameters():
-            parameter.data.zero_()
-        return
-    # What is fitted behind a net is fitted to a wire in its place.
-    net.calibrate(dry, dry if fits_behind else _rms([piece.wet for piece in training]))
-
-
-def _all_passed(part: AudioModel, pieces: Parts, sample_rate: int) -> Parts:
-    player = Player(part.to_graph(sample_rate), mode="stream")
-    training, validation = ([_passed(player, piece) for piece in each] for each in pieces)
-    return training, validation
-
-
-def _passed(player: Player, piece: Piece) -> Piece:
-    heard = player.render(np.ascontiguousarray(piece.heard))
-    return piece._replace(heard=heard, dry=heard[len(heard) - len(piece.dry) :])
-
-
-def _rms(sounds: Sequence[np.ndarray]) -> float:
-    samples = sum(len(sound) for sound in sounds)
-    if not samples:
-        raise PairError("pairs: expected audio in the training part, got none")
-    return float(
-        np.sqrt(sum(float(np.sum(np.square(s, dtype=np.float64))) for s in sounds) / samples)
-    )

@@ -6,8 +6,8 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 
 from fxfast.errors import ModelError
 from fxfast.graph import CYCLE, POINTS, Delay, DelayVoice, ModelGraph
+from fxfast.graph.delay import MOST_LOOP_GAIN
 from fxfast.models.conv_stack import as_array
 from fxfast.models.fitted import FittedModel, check_audio
 
@@ -37,7 +38,8 @@ class DelayConfig:
 class DelayModel(FittedModel):
     """The node ``fxfast.graph.Delay`` as a module: (B, 1, T) in, (B, 1, T) out.
 
-    Time 0 of every row is the start of a stream on silence, where the phases are at their start.
+    Time 0 of every row is the start of a stream on silence, where the phases are at their start;
+    with ``starts_b`` row b begins at that sample of the stream, and hears silence before it.
     ``mix`` is dry, wet, wet_filtered, feedback; ``tables`` are those of the voices one after the
     other, of ``sizes`` entries. ``turn`` is added to the steps, in cycles a sample: so the rates
     have a gradient too, though the steps are whole numbers.
@@ -48,6 +50,8 @@ class DelayModel(FittedModel):
     """
 
     config: DelayConfig
+    # Whether steps may open a loop that is closed: every round of it costs a step as much again.
+    opens_loop: ClassVar[bool] = True
     # A turn is in cycles a sample.
     step_sizes = {"mix": 0.1, "gains": 0.1, "sections": 0.1, "turn": 1e-9}  # noqa: RUF012
     mix: nn.Parameter
@@ -95,22 +99,27 @@ class DelayModel(FittedModel):
         """The node with the present parameters."""
         dry, wet, wet_filtered, feedback = map(float, as_array(self.mix))
         turns = np.rint(self.turn.detach().double().numpy() * CYCLE).astype(np.int64)
-        gains, tables = as_array(self.gains), self._split(as_array(self.tables))
-        voices = tuple(
-            DelayVoice(
-                float(gains[index]),
-                int(self.base[index]),
-                table.copy(),
-                int(self.step[index] + int(turns[index])) % CYCLE,
-                int(self.start[index]),
-            )
-            for index, table in enumerate(tables)
-        )
+        gains, tables = as_array(self.gains), self._split(as_array(self._late_enough()))
+        voices = []
+        for index, table in enumerate(tables):
+            # A table has no entry below 0: what steps have moved there goes to the base.
+            early = min(0, math.floor(float(table.min())))
+            step = int(self.step[index] + int(turns[index])) % CYCLE
+            base, start = int(self.base[index]) + early, int(self.start[index])
+            voices.append(DelayVoice(float(gains[index]), base, table - early, step, start))
         sections = None
         if len(self.sections):
             sections = as_array(_positive(self.sections))
         interpolation = next(name for name, n in POINTS.items() if n == int(self.points))
-        return Delay(voices, dry, wet, wet_filtered, feedback, sections, interpolation)
+        node = Delay(tuple(voices), dry, wet, wet_filtered, feedback, sections, interpolation)
+        return replace(node, feedback=node.feedback * _kept(node))
+
+    def _late_enough(self) -> torch.Tensor:
+        """The tables, where they would come before what can be read at what can be."""
+        least = (1 if int(self.points) == 4 else 0) + (1 if float(self.mix[3].detach()) else 0)
+        return torch.maximum(
+            self.tables, (least - self.base).repeat_interleave(self.sizes).to(self.tables.dtype)
+        )
 
     def _split(self, tables: Any) -> list[Any]:
         ends = np.cumsum(self.sizes.numpy())
@@ -129,32 +138,38 @@ class DelayModel(FittedModel):
     def on_cpu_alone(self) -> bool:
         return True
 
-    def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_bct: torch.Tensor, starts_b: torch.Tensor | None = None) -> torch.Tensor:
         check_audio(x_bct, 1)
-        samples = x_bct.shape[2]
-        readings = [self._reading(voice, samples) for voice in range(len(self.gains))]
+        samples, node = x_bct.shape[2], self.node()
+        time = torch.arange(samples)
+        if starts_b is not None and node.is_modulated:
+            time = starts_b[:, None] + time
+        readings = [self._reading(voice, time) for voice in range(len(self.gains))]
         dry, wet, wet_filtered, feedback = self.mix
+        if not self.opens_loop and node.feedback == 0.0:
+            feedback = feedback.detach()
+        feedback = feedback * _kept(replace(node, feedback=float(feedback.detach())))
         u_bct = x_bct
-        for _ in range(self._rounds(samples)):
+        for _ in range(self._rounds(node, samples)):
             u_bct = x_bct + feedback * self._filtered(self._heard(u_bct, readings))
         d_bct = self._heard(u_bct, readings)
         y_bct: torch.Tensor = dry * x_bct + wet * d_bct + wet_filtered * self._filtered(d_bct)
         return y_bct
 
-    def _rounds(self, samples: int) -> int:
-        node = self.node()
+    def _rounds(self, node: Delay, samples: int) -> int:
         gain = node.loop_gain()
         if gain == 0.0:
             # Without feedback one round has its gradient.
-            return 1 if self.mix.requires_grad and torch.is_grad_enabled() else 0
+            learns = self.opens_loop and self.mix.requires_grad and torch.is_grad_enabled()
+            return 1 if learns else 0
         shortest = max(1, min(voice.shortest_samples for voice in node.voices))
         enough = math.log(_NEGLIGIBLE) / math.log(gain) if gain < 1.0 else math.inf
         return math.ceil(min(samples / shortest, enough))
 
-    def _reading(self, voice: int, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whole samples of delay (T), and what is left over, with its gradient."""
-        table = self._split(self.tables)[voice]
-        time = torch.arange(samples)
+    def _reading(self, voice: int, time: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whole samples of delay, and what is left over, with its gradient, at times of the stream:
+        (T), or (B, T) where rows begin at times of their own."""
+        table = self._split(self._late_enough())[voice]
         # The product wraps at 2^64, of which a cycle is a divisor.
         phase = (self.start[voice] + self.step[voice] * time) & (CYCLE - 1)
         turned = phase.double() / CYCLE + self.turn[voice].double() * time.double()
@@ -170,10 +185,14 @@ class DelayModel(FittedModel):
     ) -> torch.Tensor:
         time = torch.arange(u_bct.shape[2])
         d_bct = torch.zeros_like(u_bct)
-        for gain, (whole, f) in zip(self.gains, readings, strict=True):
+        for gain, (whole, left) in zip(self.gains, readings, strict=True):
+            f = left if left.ndim == 1 else left[:, None]
 
             def at(k: int, place: torch.Tensor = time - whole) -> torch.Tensor:
                 index = place - k
+                if index.ndim == 2:
+                    index = index[:, None].expand_as(u_bct)
+                    return u_bct.gather(2, index.clamp_min(0)) * (index >= 0)
                 return u_bct[..., index.clamp_min(0)] * (index >= 0)
 
             if int(self.points) == 2:
@@ -218,6 +237,12 @@ class DelayModel(FittedModel):
             return DelayConfig(values["voices"])
         except (KeyError, TypeError) as error:
             raise ModelError(f"config: expected the fields of DelayConfig, got {error}") from error
+
+
+def _kept(node: Delay) -> float:
+    """How much of the feedback a loop keeps that a step of training has made too loud."""
+    gain = node.loop_gain()
+    return 1.0 if gain <= MOST_LOOP_GAIN else 0.999 * MOST_LOOP_GAIN / gain
 
 
 def section_response(sections: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.signal import butter, resample_poly, sosfiltfilt
+from scipy.sparse import csr_matrix
+from scipy.sparse.linalg import lsqr
 
 from fxfast.data import Piece
 from fxfast.identify.modulation import MAX_DELAY_SECONDS, find_swing
@@ -29,6 +31,8 @@ _HARMONICS = (1, 3, 9)
 MAX_CHORUS_VOICES = 3
 # Another voice or more harmonics have to make validation so much better.
 _WORTH = 0.8
+# To take a chorus back: of the most that it can make louder, and the steps.
+_DAMPING, _ITERATIONS = 0.03, 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +116,18 @@ def find_chorus(
     sample_rate: int,
     most: int,
     progress: Callable[[float, str], None],
+    known: Chorus | None = None,
 ) -> Chorus:
     """Of up to ``most`` voices the chorus that predicts ``validation`` best; a plain gain where
-    no voice is found."""
+    no voice is found. From one that is ``known`` for nearly the same sounds it goes on."""
     piece = max(training, key=lambda p: len(p.wet))
-    dry, wet = piece.dry.astype(np.float64), piece.wet.astype(np.float64)
-    gain = float(dry @ wet) / max(float(dry @ dry), 1e-30)
-    best = Chorus(gain, ())
+    if known is None:
+        dry, wet = piece.dry.astype(np.float64), piece.wet.astype(np.float64)
+        best = Chorus(float(dry @ wet) / max(float(dry @ dry), 1e-30), ())
+    else:
+        best = _refined(replace(known, points=2), piece, sample_rate, _STAGES[-1:])
     best_esr = esr_of(best, validation)
-    for number in range(most):
+    for number in range(len(best.voices), most):
         share = number / most
         progress(share, f"voice {number + 1}, validation ESR {best_esr:.2g}")
         found = _with_another(best, piece, sample_rate)
@@ -261,3 +268,28 @@ def _moved(chorus: Chorus, step: np.ndarray) -> Chorus:
                             voice.waves + own[3:].reshape(voice.waves.shape)))  # fmt: skip
         place += own.size
     return replace(chorus, dry_gain=chorus.dry_gain + step[0], voices=tuple(voices))
+
+
+def without_swing(chorus: Chorus, wet: np.ndarray, first: int) -> np.ndarray:
+    """What the chorus makes wet of, near enough: float32 of the length of wet, which begins at
+    sample ``first`` of its file.
+
+    Where copies cancel the dry there is nothing to bring back: so damped least squares (C. Paige,
+    M. Saunders, LSQR, ACM Trans. Mathematical Software 8, 1982)."""
+    time = np.arange(len(wet), dtype=np.float64)
+    places, weights = [time.astype(np.int64)], [np.full(len(wet), chorus.dry_gain)]
+    for voice in chorus.voices:
+        late = voice.delay(time + first)
+        whole = np.floor(late)
+        for k, share in ((0, 1.0 - (late - whole)), (1, late - whole)):
+            place = (time - whole).astype(np.int64) - k
+            inside = (place >= 0) & (place < len(wet))
+            places.append(np.where(inside, place, 0))
+            weights.append(np.where(inside, voice.gain * share, 0.0))
+    rows = np.tile(np.arange(len(wet)), len(places))
+    made = (np.concatenate(weights), (rows, np.concatenate(places)))
+    matrix = csr_matrix(made, shape=(len(wet), len(wet)))
+    loudest = abs(chorus.dry_gain) + sum(abs(voice.gain) for voice in chorus.voices)
+    found = lsqr(matrix, wet.astype(np.float64), damp=_DAMPING * loudest, iter_lim=_ITERATIONS)[0]
+    result: np.ndarray = found.astype(np.float32)
+    return result

@@ -98,7 +98,7 @@ class BlockFeed(Feed):
         self.model = model
         assert config.batch_blocks is not None
         assert config.block_samples is not None
-        self.sampler = Blocks.of(
+        self.blocks = Blocks.of(
             data,
             model.receptive_field,
             batch_size=config.batch_blocks * config.block_samples,
@@ -106,13 +106,15 @@ class BlockFeed(Feed):
             seed=config.seed,
             threads=self.threads,
         )
+        self.sampler = self.blocks
 
     def batches(self) -> Iterator[Batch]:
-        for batch in self._timed(self.sampler):
+        for batch in self._timed(self.blocks):
             x_bct, y_bct, mask_bct, *knobs = self.to_device(*batch)
             if self.model.knobs:
                 x_bct = with_knobs(x_bct, knobs[0])
-            yield Batch(x_bct, y_bct, mask_bct, lambda x=x_bct: self.model(x))  # type: ignore[misc]
+            inputs = (x_bct, self.blocks.starts) if self.model.needs_starts else (x_bct,)
+            yield Batch(x_bct, y_bct, mask_bct, lambda given=inputs: self.model(*given))  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         return self.sampler.state_dict()
