@@ -13,9 +13,9 @@ namespace fxfast {
 
 namespace {
 
-// A recurrent layer has heard enough silence when a look finds the state of the look before; one
-// that never rests, after this much of it, or after this much work. A state that comes back goes
-// round for ever, so looks may be as near as the first ones are; later ones cost less often.
+// A recurrent layer has heard enough silence when a look finds a state of before: one that comes
+// back goes round for ever, so looks may be as near as the first ones are; later ones cost less
+// often. One that never rests has heard enough after this much of it, or after this much work.
 constexpr std::int64_t kFirstLook = 1 << 6;
 constexpr std::int64_t kSilenceBetweenLooks = 1 << 12;
 constexpr std::int64_t kLongestSilence = 1 << 18;
@@ -81,7 +81,11 @@ void play_for_ever(const PlanView& plan, const KernelTable& kernels, std::byte* 
   auto histories = static_cast<std::int64_t>(plan.warm_up_samples());
   for (std::size_t l = 0; l < plan.line_count(); ++l) histories += plan.line(l).history;
   play_silence(plan, kernels, state, histories, knobs);
-  std::uint64_t before = 0;
+  // Rounding makes rounds of 3 or 5 samples as well as of 1: no distance of looks is a multiple of
+  // all, so each is held against a mark, which moves on ever less often (R. P. Brent, An improved
+  // Monte Carlo factorization algorithm, BIT 20, 1980, section 2).
+  std::uint64_t before = 0, mark = 0;
+  std::int64_t looks = 0, mark_moves_at = 1;
   const std::int64_t longest =
       std::min(kLongestSilence, kMostMultiplyAdds / plan.multiply_adds_per_sample());
   std::int64_t look = kFirstLook;
@@ -89,8 +93,12 @@ void play_for_ever(const PlanView& plan, const KernelTable& kernels, std::byte* 
     if (played >= 2 * look) look = std::min(2 * look, kSilenceBetweenLooks);
     play_silence(plan, kernels, state, look, knobs);
     const std::uint64_t now = hash_of_cells(plan, state);
-    if (now == before) break;
+    if (now == before || now == mark) break;
     before = now;
+    if (++looks == mark_moves_at) {
+      mark = now;
+      mark_moves_at *= 2;
+    }
   }
   // A filter remembers the layers before it as they were on the way.
   if (plan.alignment_samples() > 1) play_silence(plan, kernels, state, histories, knobs);
