@@ -70,6 +70,10 @@ FAMILIES: dict[str, Node] = {
     ),
     "lstm": Sequential((recurrent("lstm", 16, 1, channels=3), dense(16, 1))),
     "gru-residual": Residual(Sequential((recurrent("gru", 12, 2, channels=3), dense(12, 1)))),
+    "lstm-6": Sequential((recurrent("lstm", 4, 6, channels=3), dense(4, 1))),
+    "conv-gru": Sequential(
+        (random_stack(7, (3, 6, 2)), recurrent("gru", 9, 1, channels=2), dense(9, 5, 1))
+    ),
     "stack-filter": Sequential(
         (random_stack(6, (3, 6, 1)), Linear(noise(900, seed=9) / np.float32(20)))
     ),

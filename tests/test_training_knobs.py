@@ -18,13 +18,13 @@ from fxfast.cli import main
 from fxfast.data import from_pairs
 from fxfast.errors import InputError, ModelError, PairError
 from fxfast.graph import Knob
+from fxfast.models.inputs import with_knobs
 from fxfast.models.wavenet import WaveNetModel
 from fxfast.models.wavenet_config import ActivationConfig, WaveNetConfig, plain_array
 from fxfast.pairs.manifest import PairRecord, file_sha256, write_manifest
 from fxfast.pairs.pair_set import Pair
 from fxfast.player import Player
 from fxfast.training import evaluate_model, train
-from fxfast.training.feed import with_knobs
 
 __all__ = ["one_thread"]
 KNOBS = (Knob("drive", 0.0, 10.0, 5.0), Knob("tone", -1.0, 1.0, 0.0))
@@ -115,9 +115,12 @@ def test_a_conditioned_model_learns_what_the_knob_does(tmp_path: Path) -> None:
 def test_only_some_models_take_knobs() -> None:
     assert models.create("a1-nano", knobs=KNOBS).knobs == KNOBS
     assert models.create("a1-nano").knobs == ()
+    for name in ("lstm-16", "gru-16", "conv-lstm-24", "conv-64-32", "dense-64", "tcn-16"):
+        assert models.create(name, knobs=KNOBS).knobs == KNOBS
     assert small_model().knobs == ()
-    with pytest.raises(ModelError, match="knobs: expected a model that takes some, as a1-standard"):
-        models.create("lstm-16", knobs=KNOBS)
+    for name in ("delay", "linear-200ms", "a1-nano+delay"):
+        with pytest.raises(ModelError, match="knobs: expected a model that takes some, as a1-stan"):
+            models.create(name, knobs=KNOBS)
 
 
 def test_the_command_takes_knobs_from_the_manifest(
@@ -138,8 +141,8 @@ def test_the_command_takes_knobs_from_the_manifest(
     words = ["train", str(folder), "--epochs", "1", "--block", "256", "--batch", "2"]
     assert main([*words, "--model", "a1-nano", "--out", str(tmp_path / "one")]) == 0
     assert exchange.load(tmp_path / "one").knobs == (Knob("drive", 0, 10, 5),)
-    assert main([*words, "--model", "dense-64", "--out", str(tmp_path / "two")]) == 0
-    assert "knobs differ (drive) and dense-64 takes none" in capsys.readouterr().err
+    assert main([*words, "--model", "linear-200ms", "--out", str(tmp_path / "two")]) == 0
+    assert "knobs differ (drive) and linear-200ms takes none" in capsys.readouterr().err
     (tmp_path / "in").mkdir()
     sf.write(tmp_path / "in/a.wav", records and turned(3).dry, RATE, subtype="FLOAT")
     out = tmp_path / "rendered"

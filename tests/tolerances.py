@@ -39,6 +39,9 @@ TOLERANCES = {
         1e-4, "sums of 50 samples in another order, relative to the largest gradient"
     ),
     "windows_and_blocks_float64": Tolerance(1e-12, "the same sums with float64 rounding"),
+    "finite_differences": Tolerance(
+        1e-6, "of a float64 slope over a step of 1e-5, whose own error is near 1e-9"
+    ),
     "windows_and_engine": Tolerance(5e-6, "float32 sums over up to 1,000 weights in another order"),
     "k_weighting": Tolerance(1e-12, "the Recommendation prints 14 digits"),
     "ebu_3341": Tolerance(0.1, "EBU Tech 3341 allows 0.1 LU"),

@@ -47,11 +47,13 @@ class Replay(NamedTuple):
     Of ``x`` (B, 1, n) the last ``length`` samples of a lane stand before its next chunk, zeros
     before them; ``length`` (B,) is 0 where it is to be reset or is empty. ``exact`` (B,) says that
     they reach back to the reset, its warm-up included: then nothing that the net heard is left out.
+    ``knobs`` (B, knobs) are those of the next chunk.
     """
 
     x: torch.Tensor
     length: torch.Tensor
     exact: torch.Tensor
+    knobs: torch.Tensor
 
 
 class Lanes(RingSampler[LaneBatch]):
@@ -168,6 +170,7 @@ class Lanes(RingSampler[LaneBatch]):
             torch.zeros(rows, 1, most),
             torch.zeros(rows, dtype=torch.int64),
             torch.ones(rows, dtype=torch.bool),
+            torch.zeros(rows, self.data.knobs.shape[1]),
         )
         order = engine().LaneOrder(self.data.spans[:, 2].tolist(), self.settings)
         order.set_epoch(self.epoch)
@@ -176,6 +179,8 @@ class Lanes(RingSampler[LaneBatch]):
             span, start, stop, exact = self._heard(order, lane, most)
             if stop > start:
                 replay.x[row, 0, most - (stop - start) :] = self._dry(span, start, stop)
+                file = int(self.data.spans[span, 0])
+                replay.knobs[row] = torch.from_numpy(self.data.knobs[file])
             replay.length[row], replay.exact[row] = stop - start, exact
         where = self._batches[0].x.device
         return Replay(*(tensor.to(where) for tensor in replay))

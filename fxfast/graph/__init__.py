@@ -26,7 +26,7 @@ from fxfast.graph.checks import (
 )
 from fxfast.graph.conv_stack import ConvLayer, ConvStack
 from fxfast.graph.delay import CYCLE, MAX_VOICES, POINTS, Delay, DelayVoice
-from fxfast.graph.knob import MAX_KNOBS, Knob
+from fxfast.graph.knob import MAX_KNOBS, Knob, check_knobs
 from fxfast.graph.level_gain import DETECTORS, MAX_HOLD_SAMPLES, RAMPS, Compressor, Gate
 from fxfast.graph.model_graph import ModelGraph
 from fxfast.graph.node import Node
@@ -84,4 +84,5 @@ __all__ = [
     "Sequential",
     "WaveNet",
     "WaveNetLayer",
+    "check_knobs",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fxfast.errors import InputError, ModelError
+from fxfast.errors import InputError, ModelError, ModelShapeError
 
 MAX_KNOBS = 32
 _MAX_NAME = 64
@@ -63,3 +63,16 @@ class Knob:
                 f"knob {self.name}: expected values from {low:g} to {high:g}, got {bad:g}"
             )
         return ((array - low) / (high - low)).astype(np.float32)
+
+
+def check_knobs(knobs: tuple[Knob, ...]) -> None:
+    """Raise ``ModelError`` unless these can be the knobs of one model."""
+    if len(knobs) > MAX_KNOBS:
+        raise ModelShapeError(f"knobs: expected at most {MAX_KNOBS}, got {len(knobs)}")
+    for index, knob in enumerate(knobs):
+        if not isinstance(knob, Knob):
+            raise ModelError(f"knobs[{index}]: expected a Knob, got {type(knob).__name__}")
+        knob.validate(f"knobs[{index}]")
+    names = [knob.name for knob in knobs]
+    if len(set(names)) != len(names):
+        raise ModelError(f"knobs: expected different names, got {', '.join(names)}")

@@ -14,7 +14,7 @@ from fxfast.graph.checks import (
     MAX_SAMPLE_RATE,
 )
 from fxfast.graph.conv_stack import ConvLayer, ConvStack
-from fxfast.graph.knob import MAX_KNOBS, Knob
+from fxfast.graph.knob import Knob, check_knobs
 from fxfast.graph.node import Node
 
 
@@ -105,7 +105,7 @@ def _validate(graph: ModelGraph) -> None:
             f"sample_rate: expected an integer from 1 to {MAX_SAMPLE_RATE} Hz, got {rate!r}"
         )
     root = graph.root
-    _check_knobs(graph.knobs)
+    check_knobs(graph.knobs)
     root.validate("" if isinstance(root, ConvStack) else "root", 1 + len(graph.knobs))
     if root.out_channels != 1:
         name = "root"
@@ -115,18 +115,6 @@ def _validate(graph: ModelGraph) -> None:
             f"{name}: expected 1 output channel in the last layer, got {root.out_channels}"
         )
     _check_limits(graph)
-
-
-def _check_knobs(knobs: tuple[Knob, ...]) -> None:
-    if len(knobs) > MAX_KNOBS:
-        raise ModelShapeError(f"knobs: expected at most {MAX_KNOBS}, got {len(knobs)}")
-    for index, knob in enumerate(knobs):
-        if not isinstance(knob, Knob):
-            raise ModelError(f"knobs[{index}]: expected a Knob, got {type(knob).__name__}")
-        knob.validate(f"knobs[{index}]")
-    names = [knob.name for knob in knobs]
-    if len(set(names)) != len(names):
-        raise ModelError(f"knobs: expected different names, got {', '.join(names)}")
 
 
 def _check_limits(graph: ModelGraph) -> None:

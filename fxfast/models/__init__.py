@@ -2,6 +2,7 @@
 
 from fxfast.models.base import (
     AudioModel,
+    config_of_description,
     create,
     describe,
     from_description,
@@ -13,6 +14,7 @@ from fxfast.models.base import (
 
 __all__ = [
     "AudioModel",
+    "config_of_description",
     "create",
     "describe",
     "from_description",

@@ -101,15 +101,18 @@ class AudioModel(torch.nn.Module, ABC):
         trains on lanes, and has ``initial_state`` and ``forward_from``."""
         return False
 
-    def initial_state(self, lanes: int) -> tuple[torch.Tensor, ...]:
-        """The state of so many lanes before any audio, as tensors (lanes, ...)."""
+    def initial_state(
+        self, lanes: int, knobs_bk: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """The state of so many lanes before any audio, as tensors (lanes, ...); of a conditioned
+        model with the knobs (lanes, knobs) where they stand, from 0 to 1."""
         raise NotImplementedError(f"{self.architecture} carries no state")
 
     def forward_from(
         self, x_bct: torch.Tensor, state: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """(B, 1, T) to (B, 1, T) from a state on, and the state afterwards: chunk by chunk the
-        same as in one."""
+        """(B, 1 + knobs, T) to (B, 1, T) from a state on, and the state afterwards: chunk by chunk
+        the same as in one."""
         raise NotImplementedError(f"{self.architecture} carries no state")
 
     def calibrate(self, input_rms: float, output_rms: float) -> None:
@@ -246,8 +249,15 @@ def describe(model: AudioModel) -> dict[str, Any]:
 
 def from_description(description: Mapping[str, Any], *, seed: int = 0) -> AudioModel:
     """A new model of what ``describe`` gave. Raises ``ModelError`` when it does not fit."""
+    cls, config = config_of_description(description)
+    return _build(cls, config, seed)
+
+
+def config_of_description(description: Mapping[str, Any]) -> tuple[type[AudioModel], Any]:
+    """The class and the config of what ``describe`` gave, in this version or in one that knew
+    fewer fields. Raises ``ModelError`` when they do not fit."""
     cls = _architecture(description.get("architecture"))
-    return _build(cls, cls.config_from_dict(description.get("config", {})), seed)
+    return cls, cls.config_from_dict(description.get("config", {}))
 
 
 def from_graph(graph: ModelGraph, *, architecture: str | None = None) -> AudioModel:

@@ -11,9 +11,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from fxfast.errors import InputError, ModelError
-from fxfast.graph import ACTIVATION_KINDS, Activation, ConvLayer, ModelGraph
+from fxfast.errors import ModelError
+from fxfast.graph import (
+    ACTIVATION_KINDS,
+    Activation,
+    ConvLayer,
+    Knob,
+    ModelGraph,
+    check_knobs,
+)
 from fxfast.models.base import AudioModel, register
+from fxfast.models.inputs import check_input, with_gain
 from fxfast.ops import conv1d
 
 
@@ -37,10 +45,12 @@ class ConvLayerConfig:
 
 @dataclass(frozen=True)
 class ConvStackConfig:
-    """The layers, the last with 1 channel; ``skip`` adds the input to the output."""
+    """The layers, the last with 1 channel; ``skip`` adds the input to the output. ``knobs`` are
+    channels of the input after the audio."""
 
     layers: tuple[ConvLayerConfig, ...]
     skip: bool = False
+    knobs: tuple[Knob, ...] = ()
 
 
 def _validate(config: ConvStackConfig) -> None:
@@ -64,6 +74,7 @@ def _validate(config: ConvStackConfig) -> None:
                 f"layers[{index}].slopes: expected {' or '.join(map(str, sorted(allowed)))} "
                 f"values for {layer.activation}, got {len(layer.slopes)}"
             )
+    check_knobs(config.knobs)
 
 
 def _presets() -> dict[str, ConvStackConfig]:
@@ -90,11 +101,14 @@ def _presets() -> dict[str, ConvStackConfig]:
 
 @register("conv-stack")
 class ConvStack(AudioModel):
-    """A stack of valid convolutions: (B, 1, T) in, (B, 1, T - receptive_field + 1) out.
+    """A stack of valid convolutions: (B, 1 + knobs, T) in, (B, 1, T - receptive_field + 1) out.
 
     Presets: ``conv-64-32`` reads a window of 64 samples (kernels 33, 17, 16),
     ``dense-64`` is the fully connected net over such a window (kernel 64, then 1x1),
     ``tcn-16`` has dilations 1, 8 and 64 with tanh over 512 samples and a skip.
+
+    Knobs are inputs of the first layer beside the audio: they move where its activations work, and
+    the layers after it make gains of that. The skip adds the audio alone.
 
     The layers work between an input gain and an output gain, 1 until ``calibrate``. They
     are powers of two, so that a graph, where they are part of the weights, is the same
@@ -112,7 +126,7 @@ class ConvStack(AudioModel):
         super().__init__()
         _validate(config)
         self.config = config
-        in_channels = 1
+        in_channels = 1 + len(config.knobs)
         self.convolutions = nn.ModuleList()
         self.activations = nn.ModuleList()
         for layer in config.layers:
@@ -142,18 +156,17 @@ class ConvStack(AudioModel):
             yield layer, cast(nn.Conv1d, convolution), activation
 
     def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
-        field = self.receptive_field
-        if x_bct.ndim != 3 or x_bct.shape[1] != 1 or x_bct.shape[2] < field:
-            raise InputError(
-                f"x: expected shape (B, 1, T) with T of at least {field} (the receptive "
-                f"field), got {tuple(x_bct.shape)}"
-            )
-        h_bct = x_bct * self.input_gain
+        check_input(x_bct, self.receptive_field, self.knobs)
+        h_bct = with_gain(x_bct, self.input_gain)
         for layer, convolution, activation in self._stages():
             h_bct = conv1d(h_bct, convolution.weight, convolution.bias, dilation=layer.dilation)
             h_bct = activation(h_bct)
         y_bct = h_bct * self.output_gain
-        return y_bct + x_bct[:, :, field - 1 :] if self.config.skip else y_bct
+        return y_bct + x_bct[:, :1, self.receptive_field - 1 :] if self.config.skip else y_bct
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        return self.config.knobs
 
     def calibrate(self, input_rms: float, output_rms: float) -> None:
         """Brings the input of the layers near unit level and their output near that of wet.
@@ -192,10 +205,12 @@ class ConvStack(AudioModel):
             # relu and its relatives commute with a positive gain, so the gain before
             # the last activation is the output gain.
             after = float(self.output_gain) if index == last else 1.0
-            before = float(self.input_gain) if index == 0 else 1.0
+            weight = as_array(convolution.weight * after)
+            if index == 0:
+                weight[:, :1] *= np.float32(self.input_gain.item())
             layers.append(
                 ConvLayer(
-                    weight=as_array(convolution.weight * before * after),
+                    weight=weight,
                     bias=None if convolution.bias is None else as_array(convolution.bias * after),
                     dilation=layer.dilation,
                     activation=_graph_activation(layer, activation),
@@ -206,13 +221,14 @@ class ConvStack(AudioModel):
             sample_rate,
             skip=self.config.skip,
             metadata={"architecture": self.architecture},
+            knobs=self.knobs,
         )
 
     @classmethod
     def from_graph(cls, graph: ModelGraph) -> Self:
         layers = tuple(_layer_config(layer) for layer in graph.layers)
         with torch.random.fork_rng(devices=[]):
-            model = cls(ConvStackConfig(layers, skip=graph.skip))
+            model = cls(ConvStackConfig(layers, graph.skip, graph.knobs))
         model._levels_are_set = True
         with torch.no_grad():
             for layer, (_, convolution, activation) in zip(
@@ -232,7 +248,8 @@ class ConvStack(AudioModel):
                 ConvLayerConfig(**{**layer, "slopes": tuple(layer["slopes"])})
                 for layer in values["layers"]
             )
-            config = ConvStackConfig(layers, bool(values["skip"]))
+            knobs = tuple(Knob(**knob) for knob in values.get("knobs", ()))
+            config = ConvStackConfig(layers, bool(values["skip"]), knobs)
             _validate(config)
         except (KeyError, TypeError) as error:
             raise ModelError(

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from fxfast.errors import InputError, ModelError
+from fxfast.errors import ModelError
 from fxfast.graph import (
     Activation,
     ConvLayer,
     ConvStack,
+    Knob,
     ModelGraph,
     Node,
     Recurrent,
@@ -24,6 +25,7 @@ from fxfast.graph import (
 )
 from fxfast.models.base import AudioModel, register
 from fxfast.models.conv_stack import WithSkip, as_array, power_of_two
+from fxfast.models.inputs import check_input, with_gain, with_knobs
 from fxfast.models.recurrent_config import (
     WARM_UP_KEY,
     RecurrentConfig,
@@ -55,7 +57,7 @@ class _Net(nn.Module):
         self.warm_up_samples = config.warm_up_samples
         self.front = nn.ModuleList()
         self.front_activations = nn.ModuleList()
-        channels = 1
+        channels = 1 + len(config.knobs)
         for layer in config.front:
             self.front.append(
                 conv(channels, layer.channels, layer.kernel_size, dilation=layer.dilation)
@@ -95,7 +97,7 @@ class _Net(nn.Module):
 
 @register("recurrent")
 class RecurrentModel(AudioModel):
-    """Recurrent layers: (B, 1, T) in, (B, 1, T - receptive_field + 1) out.
+    """Recurrent layers: (B, 1 + knobs, T) in, (B, 1, T - receptive_field + 1) out.
 
     Presets: "lstm-16", "lstm-40" and "lstm-96" are one layer of so many units, "lstm-2x8" is
     two of 8, "gru-16" one of GRUs: one dense layer makes the output. "lstm-6x800" has six
@@ -106,6 +108,10 @@ class RecurrentModel(AudioModel):
     from its initial state at the first sample, and what comes out in the ``warm_up_samples`` is
     dropped. Training goes through long stretches in chunks, keeps the state from one to the next
     (``forward_from``) and warms up only where a stretch begins.
+
+    Knobs are inputs of the first layer beside the audio (A. Wright, E.-P. Damskägg, L. Juvela,
+    V. Välimäki, Real-time guitar amplifier emulation with deep learning, Applied Sciences 10(3),
+    766, 2020; with an LSTM L. Juvela and others, End-to-end amp modeling, ICASSP 2023).
 
     The net works between an input gain and an output gain, 1 until ``calibrate``. They are
     powers of two, so that a graph, where they are part of the weights, is the same function
@@ -134,23 +140,28 @@ class RecurrentModel(AudioModel):
         return 1 + self.config.warm_up_samples + self.config.history_samples
 
     def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
-        field = self.receptive_field
-        if x_bct.ndim != 3 or x_bct.shape[1] != 1 or x_bct.shape[2] < field:
-            raise InputError(
-                f"x: expected shape (B, 1, T) with T of at least {field} (the receptive "
-                f"field), got {tuple(x_bct.shape)}"
-            )
-        y_bct: torch.Tensor = self.net(x_bct * self.input_gain) * self.output_gain
-        return y_bct + x_bct[:, :, field - 1 :] if self.config.skip else y_bct
+        check_input(x_bct, self.receptive_field, self.knobs)
+        scaled_bct = with_gain(x_bct, self.input_gain)
+        y_bct: torch.Tensor = self.net(scaled_bct) * self.output_gain
+        return y_bct + x_bct[:, :1, self.receptive_field - 1 :] if self.config.skip else y_bct
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        return self.config.knobs
 
     @property
     def carries_state(self) -> bool:
         return True
 
-    def initial_state(self, lanes: int) -> tuple[torch.Tensor, ...]:
-        """The last input samples that the convolutions still need, (lanes, 1, history), silence;
-        and the cells (lanes, 2, layers, units)."""
+    def initial_state(
+        self, lanes: int, knobs_bk: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """The last input samples that the convolutions still need, (lanes, 1 + knobs, history),
+        silence with the knobs where they stand; and the cells (lanes, 2, layers, units)."""
         history = self.net.initial.new_zeros(lanes, 1, self.config.history_samples)
+        if self.knobs:
+            assert knobs_bk is not None  # the caller knows where they stand
+            history = with_knobs(history, knobs_bk)
         return history, self.net.initial_cells(lanes)
 
     def forward_from(
@@ -158,10 +169,10 @@ class RecurrentModel(AudioModel):
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         history, cells = state
         with_history = torch.cat([history, x_bct], dim=2)
-        y_bct, cells = self.net.run(with_history * self.input_gain, cells, 0)
+        y_bct, cells = self.net.run(with_gain(with_history, self.input_gain), cells, 0)
         y_bct = y_bct * self.output_gain
         history = with_history[:, :, x_bct.shape[2] :]
-        return y_bct + x_bct if self.config.skip else y_bct, (history, cells)
+        return y_bct + x_bct[:, :1] if self.config.skip else y_bct, (history, cells)
 
     def calibrate(self, input_rms: float, output_rms: float) -> None:
         """Brings the input of the net near unit level and its output near that of wet.
@@ -192,7 +203,9 @@ class RecurrentModel(AudioModel):
         for layer, convolution in zip(
             self.config.front, cast(Iterable[nn.Conv1d], net.front), strict=True
         ):
-            weight = as_array(convolution.weight * (1.0 if front else before))
+            weight = as_array(convolution.weight)
+            if not front:
+                weight[:, :1] *= np.float32(before)
             activation = Activation(layer.activation)
             front.append(ConvLayer(weight, _bias(convolution), layer.dilation, activation))
         cells = _graph_cells(net, self.config, 1.0 if front else before)
@@ -206,6 +219,7 @@ class RecurrentModel(AudioModel):
                 "architecture": self.architecture,
                 WARM_UP_KEY: self.config.warm_up_samples,
             },
+            knobs=self.knobs,
         )
 
     @classmethod
@@ -231,9 +245,11 @@ class RecurrentModel(AudioModel):
 def _graph_cells(net: _Net, config: RecurrentConfig, gain: float) -> Recurrent:
     layers = []
     for index in range(config.layers):
-        weight_ih, *others = (getattr(net.cells, f"{name}_l{index}") for name in _WEIGHTS)
-        tensors = (weight_ih * (1.0 if index else gain), *others, net.initial[:, index])
-        layers.append(RecurrentLayer(config.cell, *map(as_array, tensors)))
+        tensors = (getattr(net.cells, f"{name}_l{index}") for name in _WEIGHTS)
+        weight_ih, *others = map(as_array, (*tensors, net.initial[:, index]))
+        if index == 0:
+            weight_ih[:, :1] *= np.float32(gain)  # 1 where it is in the front
+        layers.append(RecurrentLayer(config.cell, weight_ih, *others))
     return Recurrent(tuple(layers))
 
 

@@ -14,11 +14,13 @@ from fxfast.graph import (
     MAX_RECEPTIVE_FIELD,
     ConvLayer,
     ConvStack,
+    Knob,
     ModelGraph,
     Node,
     Recurrent,
     Residual,
     Sequential,
+    check_knobs,
 )
 from fxfast.graph.checks import check_integer
 
@@ -48,7 +50,8 @@ class RecurrentConfig:
     ``head_sizes`` are those of the dense layers before the last, each of which ends with
     ``head_activation``, one of ACTIVATIONS. ``front`` are convolutions before the cells.
     ``skip`` adds the input to the output. In training ``warm_up_samples`` before every stretch
-    only bring the cells into their state.
+    only bring the cells into their state. ``knobs`` are channels of the input after the audio: the
+    first layer, of the front or of the cells, reads them.
     """
 
     cell: str
@@ -59,6 +62,7 @@ class RecurrentConfig:
     front: tuple[FrontLayerConfig, ...] = ()
     skip: bool = False
     warm_up_samples: int = 1024
+    knobs: tuple[Knob, ...] = ()
 
     @property
     def history_samples(self) -> int:
@@ -99,6 +103,7 @@ def validate(config: RecurrentConfig) -> None:
             f"warm_up_samples: expected an integer from 0 to {MAX_RECEPTIVE_FIELD}, "
             f"got {config.warm_up_samples!r}"
         )
+    check_knobs(config.knobs)
 
 
 def config_of(values: Mapping[str, Any]) -> RecurrentConfig:
@@ -108,7 +113,12 @@ def config_of(values: Mapping[str, Any]) -> RecurrentConfig:
     """
     front = tuple(FrontLayerConfig(**layer) for layer in values["front"])
     config = RecurrentConfig(
-        **{**values, "head_sizes": tuple(values["head_sizes"]), "front": front}
+        **{
+            **values,
+            "head_sizes": tuple(values["head_sizes"]),
+            "front": front,
+            "knobs": tuple(Knob(**knob) for knob in values.get("knobs", ())),
+        }
     )
     validate(config)
     return config
@@ -162,6 +172,7 @@ def config_of_graph(graph: ModelGraph) -> RecurrentConfig:
         ),
         skip=isinstance(graph.root, Residual),
         warm_up_samples=warm_up,
+        knobs=graph.knobs,
     )
 
 

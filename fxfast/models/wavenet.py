@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from fxfast.errors import InputError, ModelError
+from fxfast.errors import ModelError
 from fxfast.graph import Knob, ModelGraph, Node, Residual, WaveNet
 from fxfast.models.base import AudioModel, register
 from fxfast.models.conv_stack import WithSkip, as_array, power_of_two
+from fxfast.models.inputs import check_input, with_gain
 from fxfast.models.wavenet_config import WaveNetConfig, config_of, wavenet_presets
 from fxfast.models.wavenet_graph import named_arrays, net_config, net_node, skeleton
 from fxfast.models.wavenet_layers import NativeConv1d, Net
@@ -56,17 +57,10 @@ class WaveNetModel(AudioModel):
         return self._receptive_field
 
     def forward(self, x_bct: torch.Tensor) -> torch.Tensor:
-        field, channels = self.receptive_field, 1 + len(self.knobs)
-        if x_bct.ndim != 3 or x_bct.shape[1] != channels or x_bct.shape[2] < field:
-            raise InputError(
-                f"x: expected shape (B, {channels}, T) with T of at least {field} (the receptive "
-                f"field), got {tuple(x_bct.shape)}"
-            )
-        audio_bct = x_bct[:, :1] * self.input_gain
-        if self.knobs:
-            audio_bct = torch.cat([audio_bct, x_bct[:, 1:]], dim=1)
-        y_bct: torch.Tensor = self.net(audio_bct) * self.output_gain
-        return y_bct + x_bct[:, :1, field - 1 :] if self.config.skip else y_bct
+        check_input(x_bct, self.receptive_field, self.knobs)
+        scaled_bct = with_gain(x_bct, self.input_gain)
+        y_bct: torch.Tensor = self.net(scaled_bct) * self.output_gain
+        return y_bct + x_bct[:, :1, self.receptive_field - 1 :] if self.config.skip else y_bct
 
     @property
     def knobs(self) -> tuple[Knob, ...]:

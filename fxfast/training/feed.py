@@ -13,6 +13,7 @@ import torch
 from fxfast.data import Blocks, Data, LaneBatch, Lanes
 from fxfast.data.sampler import KEPT
 from fxfast.models import AudioModel
+from fxfast.models.inputs import with_knobs
 from fxfast.training.config import TrainConfig
 
 State = tuple[torch.Tensor, ...]
@@ -83,11 +84,6 @@ class Feed(ABC):
         return there
 
 
-def with_knobs(x_bct: torch.Tensor, knobs_bk: torch.Tensor) -> torch.Tensor:
-    """The input of a conditioned model: each knob is a channel after the audio."""
-    return torch.cat([x_bct, knobs_bk[:, :, None].expand(-1, -1, x_bct.shape[2])], dim=1)
-
-
 class BlockFeed(Feed):
     """Runs of windows as blocks: every window exactly once per epoch, new borders in every."""
 
@@ -155,19 +151,18 @@ class LaneFeed(Feed):
         for batch in self._timed(self.lanes):
             if not batch.valid.any():
                 continue
-            x_bct, y_bct, warm_bct, valid = self.to_device(
-                batch.x, batch.y, batch.warm_x, batch.valid
+            x_bct, y_bct, warm_bct, valid, knobs_bk = self.to_device(
+                batch.x, batch.y, batch.warm_x, batch.valid, batch.knobs
             )
             if batch.reset.any():
-                self._reset(batch, warm_bct)
+                self._reset(batch, warm_bct, knobs_bk)
+            if self.model.knobs:
+                x_bct = with_knobs(x_bct, knobs_bk)
             mask_bct = (self._ramp < valid[:, None]).to(torch.float32)[:, None]
             yield Batch(x_bct, y_bct, mask_bct, lambda x=x_bct: self._predict(x))  # type: ignore[misc]
 
-    def _reset(self, batch: LaneBatch, warm_bct: torch.Tensor) -> None:
-        with torch.no_grad():
-            fresh = self.model.initial_state(len(batch.x))
-            if warm_bct.shape[2]:
-                _, fresh = self.model.forward_from(warm_bct, fresh)
+    def _reset(self, batch: LaneBatch, warm_bct: torch.Tensor, knobs_bk: torch.Tensor) -> None:
+        fresh = self._after(warm_bct, knobs_bk)
         if self._state is None or batch.reset.all():
             self._state = fresh
             return
@@ -176,6 +171,17 @@ class LaneFeed(Feed):
             torch.where(reset.view(-1, *[1] * (new.ndim - 1)), new, old)
             for new, old in zip(fresh, self._state, strict=True)
         )
+
+    def _after(self, heard_bct: torch.Tensor, knobs_bk: torch.Tensor) -> State:
+        """The state of lanes that have heard so much, each with its knobs where they stand."""
+        state = self.model.initial_state(len(heard_bct), knobs_bk)
+        if heard_bct.shape[2] == 0:
+            return state
+        if self.model.knobs:
+            heard_bct = with_knobs(heard_bct, knobs_bk)
+        with torch.no_grad():
+            _, state = self.model.forward_from(heard_bct, state)
+        return state
 
     def _predict(self, x_bct: torch.Tensor) -> torch.Tensor:
         assert self._state is not None
@@ -196,11 +202,7 @@ class LaneFeed(Feed):
         if self.lanes.position == 0:
             return None
         replay = self.lanes.replay(self.model.receptive_field - 1)
-        state = self.model.initial_state(len(replay.x))
-        with torch.no_grad():
-            if replay.x.shape[2]:
-                _, state = self.model.forward_from(replay.x.to(self.device), state)
-        return state
+        return self._after(replay.x.to(self.device), replay.knobs.to(self.device))
 
 
 class NoFeed(Feed):

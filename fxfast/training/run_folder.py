@@ -19,7 +19,7 @@ from typing import Any
 
 from fxfast.data import Data
 from fxfast.errors import FxfastError, OutputExistsError, RunError
-from fxfast.models import AudioModel, describe
+from fxfast.models import AudioModel, config_of_description, describe
 from fxfast.training.checkpoint import write_json, write_text
 from fxfast.training.config import TrainConfig
 from fxfast.training.observers import EpochRecord
@@ -118,7 +118,7 @@ def continue_run(run_dir: Path, description: RunDescription) -> RunFolder:
         if name not in FREE_AT_RESUME:
             _require_same(folder, name, before["train"][name], now["train"][name])
     _require_same(folder, "sample_rate", before["sample_rate"], now["sample_rate"])
-    if before["model"] != now["model"]:
+    if config_of_description(before["model"]) != config_of_description(now["model"]):
         raise RunError(f"{folder.path}: expected the model of the run to resume, got another one")
     if before["data"] != now["data"]:
         raise RunError(f"{folder.path}: expected the pairs of the run to resume, got other audio")
