@@ -288,24 +288,20 @@ py::array_t<std::uint8_t> bytes_array(const AlignedBuffer& buffer) {
   return out;
 }
 
-// Floating-point operations per second that one thread reaches in a loop of multiply-adds on
-// registers: the best of many short bursts over about `seconds`.
-double measure_multiply_add_peak(const std::string& isa, double seconds) {
+// Runs multiply-adds on registers for at least `seconds`; gives how many floating-point operations
+// that were.
+double run_multiply_adds(const std::string& isa, double seconds) {
   const KernelTable& kernels = choose_kernels(isa.c_str());
   using Clock = std::chrono::steady_clock;
-  const auto elapsed = [](Clock::time_point since) {
-    return std::chrono::duration<double>(Clock::now() - since).count();
-  };
   py::gil_scoped_release release;
   constexpr std::int64_t kRounds = 200'000;
-  double best = 0.0;
+  const std::chrono::duration<double> wanted(seconds);
+  double operations = 0.0;
   const auto start = Clock::now();
   do {
-    const auto burst = Clock::now();
-    const double operations = kernels.multiply_add_burst(kRounds);
-    best = std::max(best, operations / elapsed(burst));
-  } while (elapsed(start) < seconds);
-  return best;
+    operations += kernels.multiply_add_burst(kRounds);
+  } while (Clock::now() - start < wanted);
+  return operations;
 }
 
 template <typename Error>
@@ -391,7 +387,7 @@ PYBIND11_MODULE(_native, module) {
       },
       py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("knobs"));
   bind_checksum(module);
-  module.def("multiply_add_peak", &measure_multiply_add_peak, py::arg("isa"), py::arg("seconds"));
+  module.def("run_multiply_adds", &run_multiply_adds, py::arg("isa"), py::arg("seconds"));
   bind_sampler(module);
 }
 
