@@ -105,13 +105,12 @@ class PlanView {
   PlanView(const std::byte* bytes, std::size_t size);
 
   const PlanHeader& header() const { return *reinterpret_cast<const PlanHeader*>(bytes_); }
-  const PlanLine& line(std::size_t i) const {
-    return reinterpret_cast<const PlanLine*>(bytes_ + sizeof(PlanHeader))[i];
+  const PlanLine* lines() const {
+    return reinterpret_cast<const PlanLine*>(bytes_ + sizeof(PlanHeader));
   }
-  const PlanOp& op(std::size_t i) const {
-    return reinterpret_cast<const PlanOp*>(bytes_ + sizeof(PlanHeader) +
-                                           line_count() * sizeof(PlanLine))[i];
-  }
+  const PlanOp* ops() const { return reinterpret_cast<const PlanOp*>(lines() + line_count()); }
+  const PlanLine& line(std::size_t i) const { return lines()[i]; }
+  const PlanOp& op(std::size_t i) const { return ops()[i]; }
   const float* floats(std::uint64_t offset) const {
     return offset == 0 ? nullptr : reinterpret_cast<const float*>(bytes_ + offset);
   }

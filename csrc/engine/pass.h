@@ -21,6 +21,8 @@ class Pass {
   Pass(const PlanView& plan, const KernelTable& kernels, std::byte* state, std::uint32_t position,
        std::uint32_t offset, std::uint32_t samples) noexcept
       : plan_(plan),
+        lines_(plan.lines()),
+        ops_(plan.ops()),
         kernels_(kernels),
         state_(state),
         position_(position),
@@ -30,7 +32,7 @@ class Pass {
   // The first of this pass's samples in the first row of an operand.
   float* rows(const Operand& operand) const noexcept {
     if (operand.line == kNoLine) return nullptr;
-    const PlanLine& line = plan_.line(operand.line);
+    const PlanLine& line = lines_[operand.line];
     std::uint32_t now = line.history == 0 ? 0 : line.history + position_;
     if (line.group == kSpansGrid) now = line.history + offset_;
     if (line.lane_block > 0) now = line.history * kLanes;
@@ -39,7 +41,7 @@ class Pass {
 
   void run(std::size_t first, std::size_t end) const noexcept {
     for (std::size_t i = first; i < end;) {
-      const PlanOp& op = plan_.op(i);
+      const PlanOp& op = ops_[i];
       if (op.layer.length > 1 && kernels_.layer != nullptr) {
         layer(i);
         i += op.layer.length;
@@ -72,7 +74,7 @@ class Pass {
     RecurrentStream all[kMaxRecurrentLayers * kMaxRecurrentStreams];
     std::size_t count = 0;
     do {
-      const PlanOp& op = plan_.op(first + count);
+      const PlanOp& op = ops_[first + count];
       layers[count] = recurrent_task(op);
       for (std::size_t s = 0; s < streams; ++s) {
         const Pass* pass = pass_of(s);
@@ -86,8 +88,10 @@ class Pass {
   }
 
  private:
+  static constexpr Operand kNone = {kNoLine, 0};
+
   std::ptrdiff_t stride(const Operand& operand) const noexcept {
-    return operand.line == kNoLine ? 0 : plan_.line(operand.line).stride;
+    return operand.line == kNoLine ? 0 : lines_[operand.line].stride;
   }
 
   void conv(const PlanOp& op) const noexcept {
@@ -134,7 +138,7 @@ class Pass {
 
   // What was written in lanes is also the history of later blocks.
   void carry(const PlanOp& op) const noexcept {
-    const PlanLine& line = plan_.line(op.output.line);
+    const PlanLine& line = lines_[op.output.line];
     if (line.lane_block == 0 || line.history == 0) return;
     float* kept =
         line_at(state_, line.carry_offset()) + std::size_t{op.output.first} * line.history;
@@ -143,9 +147,9 @@ class Pass {
   }
 
   void layer(std::size_t first) const noexcept {
-    const PlanOp& op = plan_.op(first);
-    const PlanOp& mixin = plan_.op(first + 1);
-    LayerTask task{};
+    const PlanOp& op = ops_[first];
+    const PlanOp& mixin = ops_[first + 1];
+    LayerTask task;
     task.input = rows(op.a) - op.history_samples();
     task.input_stride = stride(op.a);
     task.condition = rows(mixin.a);
@@ -161,8 +165,8 @@ class Pass {
     task.dilation = static_cast<int>(op.dilation);
     task.samples = samples_;
     task.activation = static_cast<Activation>(mixin.activation);
-    set_head(task, mixin, op.layer.sum == 0 ? nullptr : &plan_.op(first + op.layer.sum));
-    if (op.layer.residual != 0) set_residual(task, plan_.op(first + op.layer.residual));
+    set_head(task, mixin, op.layer.sum == 0 ? nullptr : &ops_[first + op.layer.sum]);
+    set_residual(task, op.layer.residual == 0 ? nullptr : &ops_[first + op.layer.residual]);
     kernels_.layer(task);
   }
 
@@ -170,14 +174,20 @@ class Pass {
     const Operand& head = sum == nullptr ? mixin.output : sum->output;
     task.head = rows(head);
     task.head_stride = stride(head);
-    if (sum == nullptr) return;
-    const bool a_is_first = sum->a.line == mixin.output.line;
-    const Operand& total = a_is_first ? sum->b : sum->a;
+    const bool a_is_first = sum != nullptr && sum->a.line == mixin.output.line;
+    const Operand& total = sum == nullptr ? kNone : a_is_first ? sum->b : sum->a;
     task.head_sum = rows(total);
     task.head_sum_stride = stride(total);
   }
 
-  void set_residual(LayerTask& task, const PlanOp& op) const noexcept {
+  void set_residual(LayerTask& task, const PlanOp* residual) const noexcept {
+    if (residual == nullptr) {
+      task.residual = nullptr;
+      task.output = nullptr;
+      task.out_channels = 0;
+      return;
+    }
+    const PlanOp& op = *residual;
     task.residual = rows(op.b);
     task.residual_stride = stride(op.b);
     task.output = rows(op.output);
@@ -234,13 +244,16 @@ class Pass {
   // Whether operation `i` is a recurrent layer over all that the operation before it writes.
   bool follows(std::size_t i) const noexcept {
     if (i >= plan_.op_count()) return false;
-    const PlanOp &op = plan_.op(i), &before = plan_.op(i - 1);
+    const PlanOp &op = ops_[i], &before = ops_[i - 1];
     return op.kind == static_cast<std::uint32_t>(OpKind::kRecurrent) &&
            op.a.line == before.output.line && op.a.first == before.output.first &&
            op.in_channels == before.out_channels && op.output.line != before.a.line;
   }
 
   const PlanView& plan_;
+  // A look at the plan's header for each of them would take longer than the rest of a short task.
+  const PlanLine* lines_;
+  const PlanOp* ops_;
   const KernelTable& kernels_;
   std::byte* state_;
   std::uint32_t position_, offset_;

@@ -65,7 +65,7 @@ static constexpr ChannelTables channel_tables{};
 // stretch.
 struct TileJob {
   TileFunction run;
-  int channel, rows;
+  int channel, rows, pace;  // how many vectors the tile's pace was made for
   LayerTile tile;
 };
 constexpr int kMaxTileJobs = 2 * kMaxLayerChannels / kMaxPanelChannels;
@@ -118,7 +118,7 @@ class LayerStretches {
       tile.output = a + job.channel * width_ * kVec;
       if (kFinish == Finish::kBeside) {
         const auto vectors = (int)((due.end - due.next) / kVec);
-        if (vectors != pace_[j]) set_pace(tile, pace_[j] = vectors, terms_);
+        if (vectors != job.pace) set_pace(tile, job.pace = vectors, terms_);
         tile.due = due;
       }
       job.run(tile);
@@ -159,7 +159,7 @@ class LayerStretches {
         continue;
       }
       const auto vectors = (int)((due.end - due.next) / kVec);
-      const auto ready = (int)(due.next - a) / (width_ * kVec);
+      const int ready = conv_[conv_count_ - 1].channel;
       if (vectors != end_pace_) set_pace(tile, end_pace_ = vectors, ready);
       tile.due = due;
       head_beside_tanh_(tile);
@@ -171,55 +171,56 @@ class LayerStretches {
     // With one input channel the taps take the place of the channels, as in conv_panels.
     const bool single = task_.in_channels == 1;
     terms_ = task_.in_channels * task_.taps;
+    conv_shape_.numbers = &numbers_;
+    conv_shape_.condition_stride = task_.condition_stride;
+    conv_shape_.condition_channels = task_.condition_channels;
+    conv_shape_.input_stride = single ? task_.dilation : task_.input_stride;
+    conv_shape_.in_channels = single ? task_.taps : task_.in_channels;
+    conv_shape_.tap_stride = single ? 0 : task_.dilation;
+    conv_shape_.taps = single ? 1 : task_.taps;
+    conv_shape_.add_stride = 0;
+    conv_shape_.output_stride = width_ * kVec;
     conv_count_ = make_jobs(conv_, task_.channels, [&](TileJob& job, int first, int row) {
       constexpr Beside kBeside = kFinish == Finish::kBeside ? Beside::kTanh : Beside::kNothing;
       job.run = tile_functions<kBeside, kIsLong>.of[job.rows][width_];
+      job.pace = -1;
       LayerTile& tile = job.tile;
-      tile.numbers = &numbers_;
-      tile.condition_channels = task_.condition_channels;
-      tile.condition_stride = task_.condition_stride;
+      tile.shape = &conv_shape_;
       tile.condition_weights = task_.condition_weights + first * task_.condition_channels + row;
-      tile.input_stride = single ? task_.dilation : task_.input_stride;
-      tile.in_channels = single ? task_.taps : task_.in_channels;
-      tile.tap_stride = single ? 0 : task_.dilation;
-      tile.taps = single ? 1 : task_.taps;
       tile.weights = task_.weights + (std::ptrdiff_t)first * terms_ + row;
       tile.bias = task_.bias + job.channel;
       tile.slopes = kFinish == Finish::kInTile ? task_.params + job.channel : nullptr;
       tile.add = nullptr;
-      tile.add_stride = 0;
-      tile.output_stride = width_ * kVec;
       tile.due = {nullptr, nullptr};
-      pace_[&job - conv_] = -1;
     });
   }
 
   void make_end_jobs() {
     end_pace_ = -1;
+    end_shape_.numbers = &numbers_;
+    end_shape_.condition_stride = 0;
+    end_shape_.condition_channels = 0;
+    end_shape_.input_stride = width_ * kVec;
+    end_shape_.in_channels = task_.channels;
+    end_shape_.tap_stride = 0;
+    end_shape_.taps = 1;
+    end_shape_.add_stride = task_.residual_stride;
+    end_shape_.output_stride = task_.output_stride;
+    end_shape_.head_stride = task_.head_stride;
+    end_shape_.head_sum_stride = task_.head_sum == nullptr ? 0 : task_.head_sum_stride;
     end_count_ = make_jobs(end_, task_.out_channels, [&](TileJob& job, int first, int row) {
-      LayerTile& tile = job.tile;
       const auto& plain = tile_functions<Beside::kNothing, false>.of;
       const auto& with_head = tile_functions<Beside::kHead, false>.of;
       job.run = (job.channel == 0 ? with_head : plain)[job.rows][width_];
-      tile.numbers = &numbers_;
+      LayerTile& tile = job.tile;
+      tile.shape = &end_shape_;
       tile.condition = tile.condition_weights = tile.slopes = nullptr;
-      tile.condition_channels = 0;
-      tile.condition_stride = 0;
-      tile.input_stride = width_ * kVec;
-      tile.tap_stride = 0;
-      tile.in_channels = task_.channels;
-      tile.taps = 1;
       tile.weights = task_.output_weights + first * task_.channels + row;
       tile.bias = task_.output_bias + job.channel;
-      tile.add_stride = task_.residual_stride;
-      tile.output_stride = task_.output_stride;
-      tile.head_stride = task_.head_stride;
-      tile.head_sum_stride = task_.head_sum == nullptr ? 0 : task_.head_sum_stride;
-      if constexpr (kFinish == Finish::kBeside) {
-        if (job.channel > 0) return;
-        head_beside_tanh_ = tile_functions<Beside::kTanhAndHead, false>.of[job.rows][width_];
-      }
     });
+    if constexpr (kFinish == Finish::kBeside) {
+      head_beside_tanh_ = tile_functions<Beside::kTanhAndHead, false>.of[end_[0].rows][width_];
+    }
   }
 
   void finish_due(Due due) {
@@ -251,7 +252,7 @@ class LayerStretches {
   const TanhNumbers& numbers_;
   int width_, terms_, conv_count_, end_count_ = 0, end_pace_;
   TileFunction head_beside_tanh_ = nullptr;
-  int pace_[kMaxTileJobs];  // how many vectors the pace of each tile was made for
+  TileShape conv_shape_, end_shape_;
   TileJob conv_[kMaxTileJobs], end_[kMaxTileJobs];
 };
 

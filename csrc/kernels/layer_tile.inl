@@ -37,7 +37,17 @@ static FXFAST_INLINE void tanh_step(Due& due, const TanhNumbers& numbers) {
   due.next += kVec;
 }
 
+// What the tiles of one kind have in common, in every stretch of one width. Apart from the tile,
+// because short blocks would else spend their time on setting it up for each.
+struct TileShape {
+  const TanhNumbers* numbers;
+  std::ptrdiff_t condition_stride, input_stride, tap_stride, output_stride, add_stride;
+  std::ptrdiff_t head_sum_stride, head_stride;
+  int condition_channels, in_channels, taps;
+};
+
 struct LayerTile {
+  const TileShape* shape;
   const float* condition;
   const float* condition_weights;
   const float* input;
@@ -48,11 +58,8 @@ struct LayerTile {
   float* output;
   const float* head_sum;
   float* head;
-  std::ptrdiff_t condition_stride, input_stride, tap_stride, output_stride, add_stride;
-  std::ptrdiff_t head_sum_stride, head_stride;
   Due due;
-  const TanhNumbers* numbers;
-  int panel_channels, condition_channels, in_channels, taps, terms_per_tanh, tanh_at_once;
+  int panel_channels, terms_per_tanh, tanh_at_once;
 };
 
 template <int kRows, int kWidth>
@@ -79,6 +86,8 @@ constexpr int kNever = 1 << 30;
 
 template <int kRows, int kWidth>
 static FXFAST_INLINE void end_tile(const LayerTile& tile, Vec (&sum)[kRows][kWidth]) {
+  const std::ptrdiff_t add_stride = tile.shape->add_stride;
+  const std::ptrdiff_t output_stride = tile.shape->output_stride;
 #pragma GCC unroll 12
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 12
@@ -88,7 +97,7 @@ static FXFAST_INLINE void end_tile(const LayerTile& tile, Vec (&sum)[kRows][kWid
 #pragma GCC unroll 12
     for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 12
-      for (int n = 0; n < kWidth; ++n) sum[m][n] += load(tile.add + m * tile.add_stride + n * kVec);
+      for (int n = 0; n < kWidth; ++n) sum[m][n] += load(tile.add + m * add_stride + n * kVec);
     }
   }
   if (tile.slopes != nullptr) {
@@ -104,19 +113,20 @@ static FXFAST_INLINE void end_tile(const LayerTile& tile, Vec (&sum)[kRows][kWid
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 12
     for (int n = 0; n < kWidth; ++n)
-      store(tile.output + m * tile.output_stride + n * kVec, sum[m][n]);
+      store(tile.output + m * output_stride + n * kVec, sum[m][n]);
   }
 }
 
 template <int kRows, int kWidth, Beside kBeside, bool kIsLong>
 __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
+  const TileShape& shape = *tile.shape;
   constexpr bool kTanh = kBeside == Beside::kTanh || kBeside == Beside::kTanhAndHead;
   constexpr bool kHead = kBeside == Beside::kHead || kBeside == Beside::kTanhAndHead;
   // Tiles of many sums read the numbers of tanh from memory, or the compiler holds those in
   // registers and spills the sums.
   constexpr bool kHasRoom = !kIsLong && kRows * kWidth <= 16;
   const TanhNumbers held = tanh_numbers();
-  const TanhNumbers& numbers = kHasRoom ? held : *tile.numbers;
+  const TanhNumbers& numbers = kHasRoom ? held : *shape.numbers;
   Vec sum[kRows][kWidth] = {};
   alignas(64) float totals[kIsLong ? kRows * kWidth * kVec : 1];
   // Unknown to the compiler, so that it keeps them in memory and the sums in registers.
@@ -126,20 +136,20 @@ __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
   const float* w = tile.condition_weights;
   const float* x = tile.condition;
   const std::ptrdiff_t panel = tile.panel_channels;
-  for (int i = 0; i < tile.condition_channels; ++i) {
+  for (int i = 0; i < shape.condition_channels; ++i) {
     add_term<kRows, kWidth>(sum, x, w);
-    x += tile.condition_stride;
+    x += shape.condition_stride;
     w += panel;
   }
   Due due = tile.due;
   int countdown = tile.terms_per_tanh;
   const float* head_sum = tile.head_sum;
   float* head = tile.head;
-  int terms = tile.condition_channels;
+  int terms = shape.condition_channels;
   const float* tap_input = tile.input;
   w = tile.weights;
-  for (int k = 0; k < tile.taps; ++k, tap_input += tile.tap_stride) {
-    if (kIsLong && terms > 0 && terms + tile.in_channels > kRunTerms) {
+  for (int k = 0; k < shape.taps; ++k, tap_input += shape.tap_stride) {
+    if (kIsLong && terms > 0 && terms + shape.in_channels > kRunTerms) {
       // One run is added to the others: see kRunTerms.
 #pragma GCC unroll 12
       for (int m = 0; m < kRows; ++m) {
@@ -154,24 +164,24 @@ __attribute__((noinline)) void layer_tile(const LayerTile& tile) {
       terms = 0;
     }
     x = tap_input;
-    for (int i = 0; i < tile.in_channels; ++i) {
+    for (int i = 0; i < shape.in_channels; ++i) {
       add_term<kRows, kWidth>(sum, x, w);
       if (kHead) {
 #pragma GCC unroll 12
         for (int n = 0; n < kWidth; ++n) {
           store(head + n * kVec, load(head_sum + n * kVec) + load(x + n * kVec));
         }
-        head += tile.head_stride;
-        head_sum += tile.head_sum_stride;
+        head += shape.head_stride;
+        head_sum += shape.head_sum_stride;
       }
-      x += tile.input_stride;
+      x += shape.input_stride;
       w += panel;
       if (kTanh && --countdown == 0) {
         for (int q = tile.tanh_at_once; q > 0; --q) tanh_step<kHasRoom>(due, numbers);
         countdown = due.next == due.end ? kNever : tile.terms_per_tanh;
       }
     }
-    terms += tile.in_channels;
+    terms += shape.in_channels;
   }
   if (kIsLong && has_total) {
 #pragma GCC unroll 12
