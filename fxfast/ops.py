@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from fxfast import native
 from fxfast.errors import BuildError, FxfastError, InputError
 from fxfast.graph import ModelGraph
+from fxfast.knob_rows import default_values, scaled
 from fxfast.player import Player
 
 NAMESPACE = "fxfast"
@@ -61,21 +63,29 @@ def conv1d_reference(
     return F.conv1d(x_bit, weight, bias, dilation=dilation)
 
 
-def run(plan: torch.Tensor, state: torch.Tensor, x_bct: torch.Tensor) -> torch.Tensor:
+def run(
+    plan: torch.Tensor,
+    state: torch.Tensor,
+    x_bct: torch.Tensor,
+    knobs: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Play (B, C, T) float32 on the CPU through a plan; the streams go on from ``state``.
 
     ``plan`` comes from ``plan_tensor``; ``state`` is uint8 (B, C, state bytes), contiguous, one
     settled state (``settled_state``) or what an earlier call left for each stream, and is
-    changed in place. Every split into calls gives the same samples, with no delay.
+    changed in place. Every split into calls gives the same samples, with no delay. ``knobs`` of a
+    conditioned model, float32 from 0 to 1, are (B, knobs), or (B, knobs, T) where they turn.
 
     Raises ``InputError`` for what does not fit together and for NaN or infinity, before the
     state is changed, and when a gradient is asked for; ``BuildError`` without the library.
     """
     load_library()
-    for name, tensor in (("plan", plan), ("state", state), ("x", x_bct)):
-        if tensor.device.type != "cpu":
+    for name, tensor in (("plan", plan), ("state", state), ("x", x_bct), ("knobs", knobs)):
+        if tensor is not None and tensor.device.type != "cpu":
             raise InputError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}")
-    return _call("run", plan, state, x_bct)
+    if knobs is None:
+        return _call("run", plan, state, x_bct)
+    return _call("run_knobs", plan, state, x_bct, knobs)
 
 
 def plan_tensor(graph: ModelGraph) -> torch.Tensor:
@@ -83,12 +93,18 @@ def plan_tensor(graph: ModelGraph) -> torch.Tensor:
     return torch.from_numpy(Player(graph, threads=1, mode="stream").plan_bytes())
 
 
-def settled_state(graph: ModelGraph) -> torch.Tensor:
+def settled_state(graph: ModelGraph, knobs: Mapping[str, float] | None = None) -> torch.Tensor:
     """The state of one stream that has heard silence for ever: uint8 (state bytes).
 
-    For B times C streams: ``settled_state(graph).repeat(B, C, 1)``.
+    For B times C streams: ``settled_state(graph).repeat(B, C, 1)``. ``knobs`` are where the knobs
+    of a conditioned model stand, by name and in their own units; the others at their defaults.
     """
-    return torch.from_numpy(Player(graph, threads=1, mode="stream").settled_state())
+    standing = default_values(graph, knobs)
+    if not graph.knobs:
+        return torch.from_numpy(Player(graph, threads=1, mode="stream").settled_state())
+    load_library()
+    values = torch.from_numpy(scaled(graph, standing))
+    return _call("settled", plan_tensor(graph), values[None], 1)[0, 0]
 
 
 def is_available() -> bool:
@@ -170,6 +186,8 @@ def _check_conv1d(
 def _register() -> None:
     fake = torch.library.register_fake
     fake(f"{NAMESPACE}::run", _run_fake)
+    fake(f"{NAMESPACE}::run_knobs", _run_knobs_fake)
+    fake(f"{NAMESPACE}::settled", _settled_fake)
     fake(f"{NAMESPACE}::conv1d", _conv1d_fake)
     fake(f"{NAMESPACE}::conv1d_input_grad", _input_grad_fake)
     fake(f"{NAMESPACE}::conv1d_weight_grad", _weight_grad_fake)
@@ -181,6 +199,7 @@ def _register() -> None:
         torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup)
     library: Any = _registrations()
     library.impl("run", _run_autograd, "Autograd", with_keyset=True)
+    library.impl("run_knobs", _run_knobs_autograd, "Autograd", with_keyset=True)
 
 
 @functools.cache
@@ -189,11 +208,11 @@ def _registrations() -> torch.library.Library:
     return torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
 
 
-def _refuse_gradient(x: torch.Tensor) -> None:
-    if torch.is_grad_enabled() and x.requires_grad:
+def _refuse_gradient(name: str, tensor: torch.Tensor) -> None:
+    if torch.is_grad_enabled() and tensor.requires_grad:
         raise InputError(
-            "x: expected a tensor without gradient, for fxfast::run has none, got "
-            "requires_grad=True; detach x, or train with fxfast.ops.conv1d"
+            f"{name}: expected a tensor without gradient, for fxfast::run has none, got "
+            f"requires_grad=True; detach {name}, or train with fxfast.ops.conv1d"
         )
 
 
@@ -202,15 +221,38 @@ def _run_autograd(
 ) -> torch.Tensor:
     # register_autograd takes no op that changes an argument; without a kernel of its own torch
     # would drop the gradient silently.
-    _refuse_gradient(x)
+    _refuse_gradient("x", x)
     with torch._C._AutoDispatchBelowAutograd():
         below = keys & torch._C._after_autograd_keyset
         y: torch.Tensor = torch.ops.fxfast.run.default.redispatch(below, plan, state, x)
     return y
 
 
+def _run_knobs_autograd(
+    keys: Any, plan: torch.Tensor, state: torch.Tensor, x: torch.Tensor, knobs: torch.Tensor
+) -> torch.Tensor:
+    _refuse_gradient("x", x)
+    _refuse_gradient("knobs", knobs)
+    with torch._C._AutoDispatchBelowAutograd():
+        below = keys & torch._C._after_autograd_keyset
+        op = torch.ops.fxfast.run_knobs.default
+        y: torch.Tensor = op.redispatch(below, plan, state, x, knobs)
+    return y
+
+
 def _run_fake(plan: torch.Tensor, state: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return x.new_empty(x.shape)
+
+
+def _run_knobs_fake(
+    plan: torch.Tensor, state: torch.Tensor, x: torch.Tensor, knobs: torch.Tensor
+) -> torch.Tensor:
+    return x.new_empty(x.shape)
+
+
+def _settled_fake(plan: torch.Tensor, knobs: torch.Tensor, channels: int) -> torch.Tensor:
+    state_bytes = torch.library.get_ctx().new_dynamic_size()  # the plan says them
+    return plan.new_empty((knobs.shape[0], channels, state_bytes))
 
 
 def _conv1d_fake(

@@ -150,6 +150,8 @@ def test_every_split_gives_the_same_bits(
     graph: ModelGraph, isa: str, mode: str, threads: int
 ) -> None:
     samples = 60_000 if threads > 1 else 9000  # long enough for segments
+    if isa == "reference" and graph.macs_per_sample > 10_000:
+        samples //= 10  # plain loops would take minutes
     x = noise(2, samples)
     turned = curves(samples)
     player = Player(graph, isa=isa, mode=mode, threads=threads)
@@ -209,15 +211,89 @@ def test_the_native_file_keeps_knobs(graph: ModelGraph, tmp_path: Path) -> None:
 
 
 def test_formats_without_knobs_refuse_them(tmp_path: Path) -> None:
-    graph = graph_of("wavenet")
     with pytest.raises(ModelError, match=r"knobs: expected none in a \.nam file, got 2"):
-        save(graph, tmp_path / "a.nam")
-    with pytest.raises(ModelError, match="knobs: expected none in a scripted model, got 2"):
-        export_torchscript(graph, tmp_path / "a.ts")
-    plan, settled = ops.plan_tensor(graph), ops.settled_state(graph)
+        save(graph_of("wavenet"), tmp_path / "a.nam")
+
+
+# --- torch ------------------------------------------------------------------------
+
+
+def test_a_scripted_model_plays_the_same_bits(graph: ModelGraph, tmp_path: Path) -> None:
+    """Settled with the first values, block by block, two files with knobs of their own."""
+    samples = 3000
+    export_torchscript(graph, tmp_path / "a.ts")
+    model = torch.jit.load(tmp_path / "a.ts")
+    assert model.knob_names == ["gain", "tone"]
+    x, player = noise(2, 2, samples), Player(graph, threads=1, mode="stream")
+    held, turned = {"gain": 9.25, "tone": 0.75}, curves(samples)
+    expected = np.stack([player.render(x[0], held), player.render(x[1], turned)])
+    rows = np.stack(
+        [[np.broadcast_to(each[knob.name], samples) for knob in KNOBS] for each in (held, turned)]
+    )
+    knobs = torch.from_numpy(rows)
+    state = model.initial_state(2, 2, knobs[:, :, 0])
+    parts = []
+    for start, end in pairwise([0, 1, 8, 8, 500, samples]):
+        y, state = model(torch.from_numpy(x[..., start:end]), state, knobs[..., start:end])
+        parts.append(y.numpy())
+    assert np.concatenate(parts, axis=2).tobytes() == expected.tobytes()
+    # Held values are (B, knobs); without any a stream settles with the defaults.
+    y, _ = model(torch.from_numpy(x[:1]), model.initial_state(1, 2), torch.tensor([[5.0, 0.0]]))
+    assert y.numpy().tobytes() == player.render(x[:1]).tobytes()
+
+
+def test_a_scripted_model_refuses_what_a_player_does(tmp_path: Path) -> None:
+    export_torchscript(graph_of("lstm"), tmp_path / "a.ts")
+    model = torch.jit.load(tmp_path / "a.ts")
+    state, x = model.initial_state(1, 1), torch.zeros(1, 1, 8)
+    for knobs, message in (
+        (torch.tensor([[10.5, 0.0]]), r"knob gain: expected values from 0\. to 10\., got others"),
+        (torch.tensor([[float("nan"), 0.0]]), r"knob gain: expected values from 0\. to 10\."),
+        (torch.zeros(1, 3), r"knobs: expected shape \(B, 2\) or \(B, 2, T\), got \[1, 3\]"),
+        (torch.zeros(2, 2), r"knobs: expected shape \(1, 2\) or \(1, 2, 8\), got \(2, 2\)"),
+        (torch.zeros(1, 2, 7), r"knobs: expected shape \(1, 2\) or \(1, 2, 8\), got \(1, 2, 7\)"),
+        (torch.zeros(1, 2, requires_grad=True), "expected a tensor without gradient"),
+    ):
+        before = state.clone()
+        with pytest.raises(Exception, match=message):
+            model(x, state, knobs)
+        assert torch.equal(state, before)
+    with pytest.raises(RuntimeError, match="missing value for argument 'knobs'"):
+        model(x, state)
+    with pytest.raises(torch.jit.Error, match=r"knobs: expected shape \[3, 2\], got \[1, 2\]"):
+        model.initial_state(3, 1, torch.zeros(1, 2))
+
+
+def test_the_ops_take_knobs_and_refuse_others() -> None:
+    graph = graph_of("gru-residual")
+    plan, settled = ops.plan_tensor(graph), ops.settled_state(graph, TURNED)
+    x, scaled = torch.from_numpy(noise(1, 1, 300)), torch.tensor([[0.75, 0.375]])
     state = settled.reshape(1, 1, -1).clone()
-    with pytest.raises(InputError, match="expected a model without knobs, got one of 2"):
-        ops.run(plan, state, torch.zeros(1, 1, 8))
+    y = ops.run(plan, state, x, scaled)
+    assert y.numpy().tobytes() == Player(graph, mode="stream").render(x.numpy(), TURNED).tobytes()
+    flat = ops.run(plan, settled.reshape(1, 1, -1).clone(), x, scaled[:, :, None].repeat(1, 1, 300))
+    assert torch.equal(flat, y)
+    with pytest.raises(InputError, match="knobs: expected gain, tone, got 'volume'"):
+        ops.settled_state(graph, {"volume": 1.0})
+    for message, arguments in {
+        "expected a model without knobs, got one of 2": (plan, state, x),
+        "knobs: expected finite values": (plan, state, x, scaled / 0),
+        "knobs: expected dtype float32, got float64": (plan, state, x, scaled.double()),
+        r"knobs: expected shape \(1, 2\) or \(1, 2, 300\), got": (plan, state, x, scaled[0]),
+        "knobs: expected a tensor without gradient": (
+            plan,
+            state,
+            x,
+            scaled.clone().requires_grad_(),
+        ),
+    }.items():
+        with pytest.raises(InputError, match=message):
+            ops.run(*arguments)
+        scaled = scaled.detach()
+    plain = ModelGraph(random_stack(1, (1, 4, 1)), RATE)
+    of_plain = ops.settled_state(plain).reshape(1, 1, -1).clone()
+    with pytest.raises(InputError, match="plan: expected a model with knobs, got one of none"):
+        ops.run(ops.plan_tensor(plain), of_plain, x, scaled)
 
 
 # --- what is refused --------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <string>
@@ -73,6 +74,10 @@ struct StreamBatch {
   const float* x;
   float* y;
   std::int64_t streams, samples;
+  // Those of the channels of one batch entry are the same: (B, K), or (B, K, T).
+  const float* knobs;
+  std::int64_t channels;
+  bool knobs_turn;
 
   std::int64_t items() const { return streams; }
   std::int64_t multiply_adds_per_item() const { return plan.multiply_adds_per_sample() * samples; }
@@ -80,8 +85,14 @@ struct StreamBatch {
     for (std::int64_t s = begin; s < end; ++s) {
       std::byte* state = states + s * static_cast<std::int64_t>(plan.state_bytes());
       run_block(plan, kernels, state, x + s * samples, y + s * samples,
-                static_cast<std::size_t>(samples));
+                static_cast<std::size_t>(samples), knobs_of(s / channels));
     }
+  }
+  KnobRows knobs_of(std::int64_t entry) const {
+    if (knobs == nullptr) return {};
+    const auto count = static_cast<std::int64_t>(plan.knobs());
+    if (!knobs_turn) return {knobs + entry * count, 0};
+    return {knobs + entry * count * samples, static_cast<std::size_t>(samples)};
   }
 };
 
@@ -109,14 +120,34 @@ void require_state(const PlanView& plan, const Tensor& state, const Tensor& x) {
   }
 }
 
-Tensor run(const Tensor& plan_tensor, const Tensor& state, const Tensor& x_any) {
+// (B, K) for knobs that are held, or (B, K, T) with a value for each sample; finite.
+void require_knobs(const PlanView& plan, const Tensor& knobs, std::int64_t batch,
+                   std::optional<std::int64_t> samples) {
+  require(plan.knobs() > 0, "plan: expected a model with knobs, got one of none");
+  require(knobs.is_cpu(), "knobs: expected a tensor on the CPU, got another");
+  require(knobs.scalar_type() == ScalarType::Float,
+          "knobs: expected dtype float32, got " + dtype_text(knobs.scalar_type()));
+  const std::string held = "(" + std::to_string(batch) + ", " + std::to_string(plan.knobs());
+  const bool turn = samples && knobs.dim() == 3 && knobs.size(2) == *samples;
+  require((knobs.dim() == 2 || turn) && knobs.size(0) == batch &&
+              knobs.size(1) == static_cast<std::int64_t>(plan.knobs()),
+          "knobs: expected shape " + held + ")" +
+              (samples ? " or " + held + ", " + std::to_string(*samples) + ")" : "") + ", got " +
+              shape_text(knobs));
+  require(first_non_finite(static_cast<const float*>(knobs.const_data_ptr()),
+                           static_cast<std::size_t>(knobs.numel())) < 0,
+          "knobs: expected finite values, got NaN or infinity");
+}
+
+Tensor play(const Tensor& plan_tensor, const Tensor& state, const Tensor& x_any,
+            const std::optional<Tensor>& knobs_any) {
   require_tensor(plan_tensor, "plan", ScalarType::Byte, "(plan bytes)", 1);
   require_tensor(state, "state", ScalarType::Byte, "(B, C, state bytes)", 3);
   require_tensor(x_any, "x", ScalarType::Float, "(B, C, T)", 3);
   const Tensor plan_bytes = torch::stable::contiguous(plan_tensor);
   const PlanView plan(static_cast<const std::byte*>(plan_bytes.const_data_ptr()),
                       static_cast<std::size_t>(plan_bytes.numel()));
-  require(plan.knobs() == 0,
+  require(knobs_any || plan.knobs() == 0,
           "plan: expected a model without knobs, got one of " + std::to_string(plan.knobs()));
   require_state(plan, state, x_any);
   // The plan and x are read while the state is written: bytes in both would change under way.
@@ -127,11 +158,53 @@ Tensor run(const Tensor& plan_tensor, const Tensor& state, const Tensor& x_any) 
   const std::ptrdiff_t bad = first_non_finite(samples, static_cast<std::size_t>(x.numel()));
   require(bad < 0, "x: expected finite samples, got NaN or infinity at sample " +
                        std::to_string(bad % std::max<std::int64_t>(1, x.size(2))));
+  std::optional<Tensor> knobs;
+  if (knobs_any) {
+    knobs = torch::stable::contiguous(*knobs_any);
+    require_knobs(plan, *knobs, x.size(0), x.size(2));
+    require(!overlap(*knobs, state), "state: expected memory of its own, got that of knobs");
+  }
   Tensor y = torch::stable::new_empty(x, x.sizes());
-  run_on_threads(StreamBatch{
-      plan, choose_kernels(nullptr), static_cast<std::byte*>(state.mutable_data_ptr()), samples,
-      static_cast<float*>(y.mutable_data_ptr()), x.size(0) * x.size(1), x.size(2)});
+  run_on_threads(
+      StreamBatch{plan, choose_kernels(nullptr), static_cast<std::byte*>(state.mutable_data_ptr()),
+                  samples, static_cast<float*>(y.mutable_data_ptr()), x.size(0) * x.size(1),
+                  x.size(2), knobs ? static_cast<const float*>(knobs->const_data_ptr()) : nullptr,
+                  x.size(1), knobs && knobs->dim() == 3});
   return y;
+}
+
+Tensor run(const Tensor& plan, const Tensor& state, const Tensor& x) {
+  return play(plan, state, x, std::nullopt);
+}
+
+Tensor run_knobs(const Tensor& plan, const Tensor& state, const Tensor& x, const Tensor& knobs) {
+  return play(plan, state, x, knobs);
+}
+
+// Streams that have heard silence for ever, with the knobs (B, K) of their batch entry.
+Tensor settled(const Tensor& plan_tensor, const Tensor& knobs_any, std::int64_t channels) {
+  require_tensor(plan_tensor, "plan", ScalarType::Byte, "(plan bytes)", 1);
+  require(channels >= 0, "channels: expected at least 0, got " + std::to_string(channels));
+  const Tensor plan_bytes = torch::stable::contiguous(plan_tensor);
+  const PlanView plan(static_cast<const std::byte*>(plan_bytes.const_data_ptr()),
+                      static_cast<std::size_t>(plan_bytes.numel()));
+  const Tensor knobs = torch::stable::contiguous(knobs_any);
+  const std::int64_t batch = knobs.dim() == 2 ? knobs.size(0) : 0;
+  require_knobs(plan, knobs, batch, std::nullopt);
+  const auto bytes = static_cast<std::int64_t>(plan.state_bytes());
+  Tensor states = torch::stable::new_empty(plan_bytes, {batch, channels, bytes});
+  auto* state = static_cast<std::byte*>(states.mutable_data_ptr());
+  const auto* values = static_cast<const float*>(knobs.const_data_ptr());
+  for (std::int64_t s = 0; s < batch * channels; ++s, state += bytes) {
+    const std::int64_t in_entry = s % channels;
+    if (in_entry > 0) {
+      std::memcpy(state, state - bytes, static_cast<std::size_t>(bytes));
+    } else {
+      settle(plan, choose_kernels(nullptr), state,
+             values + s / channels * static_cast<std::int64_t>(plan.knobs()));
+    }
+  }
+  return states;
 }
 
 // --- conv1d and its gradients -------------------------------------------------------------------
@@ -253,6 +326,8 @@ Tensor conv1d_weight_grad(const Tensor& x_any, const Tensor& grad_any, std::int6
 
 STABLE_TORCH_LIBRARY(fxfast, library) {
   library.def("run(Tensor plan, Tensor(a!) state, Tensor x) -> Tensor");
+  library.def("run_knobs(Tensor plan, Tensor(a!) state, Tensor x, Tensor knobs) -> Tensor");
+  library.def("settled(Tensor plan, Tensor knobs, int channels) -> Tensor");
   library.def("conv1d(Tensor x, Tensor weight, Tensor? bias, int dilation) -> Tensor");
   library.def("conv1d_input_grad(Tensor grad_y, Tensor weight, int dilation) -> Tensor");
   library.def("conv1d_weight_grad(Tensor x, Tensor grad_y, int taps, int dilation) -> Tensor");
@@ -260,6 +335,8 @@ STABLE_TORCH_LIBRARY(fxfast, library) {
 
 STABLE_TORCH_LIBRARY_IMPL(fxfast, CPU, library) {
   library.impl("run", TORCH_BOX(&fxfast::run));
+  library.impl("run_knobs", TORCH_BOX(&fxfast::run_knobs));
+  library.impl("settled", TORCH_BOX(&fxfast::settled));
   library.impl("conv1d", TORCH_BOX(&fxfast::conv1d));
   library.impl("conv1d_input_grad", TORCH_BOX(&fxfast::conv1d_input_grad));
   library.impl("conv1d_weight_grad", TORCH_BOX(&fxfast::conv1d_weight_grad));
