@@ -22,6 +22,14 @@ def engine() -> ModuleType:
         ) from error
 
 
+def engine_if_built() -> ModuleType | None:
+    """The engine module; None where it is not built and plain Python has to do."""
+    try:
+        return engine()
+    except BuildError:
+        return None
+
+
 def torch_library() -> Path:
     """Path of the torch op library. Raises ``BuildError`` where it is not built."""
     if not TORCH_LIBRARY.is_file():

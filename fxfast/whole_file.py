@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     What was written is on the disk before the rename, and the rename after it. When the body
     raises, the temporary file is removed and ``path`` is as it was.
     """
-    temporary = path.with_name(f".fxfast-{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".fxfast-{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
         yield temporary
         _sync(temporary)

@@ -27,6 +27,7 @@ from typing import Any
 from fake_player import FakePlayer, one_layer_graph
 from library_faults import hashes, render, three_files, visible
 
+import fxfast.rendering.supervise  # noqa: F401  (loaded before any call fails)
 from fxfast.errors import FxfastError
 
 WALL_S = 60.0  # a hang alone takes so long

@@ -15,7 +15,7 @@ from wave_bytes import RATE, chunk, codes, floats, fmt, pack, riff, wave
 from fxfast.audio.files import open_audio, probe, read_audio
 from fxfast.errors import AudioFileError, EmptyFileError, SizeWrapError, TruncatedError
 from fxfast.rendering import Processing
-from fxfast.rendering.render_file import BLOCK_FRAMES
+from fxfast.rendering.rendered_file import BLOCK_FRAMES
 
 GIB = 1 << 30
 

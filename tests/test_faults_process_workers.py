@@ -41,7 +41,7 @@ from fxfast.rendering import FileReport, RunOptions, Watcher, render_library
 from fxfast.rendering.journal import Journal
 from fxfast.rendering.plan import plan_library
 from fxfast.rendering.supervise import Supervisor
-from fxfast.rendering.worker import RENDER, Work
+from fxfast.rendering.work import RENDER, Work
 
 MARK = 0.75
 
@@ -274,7 +274,8 @@ def test_fault_case_36_a_limit_of_the_address_space_ends_cleanly(
     tests = str(Path(__file__).parent)
     script = (
         "import resource, sys; sys.path.insert(0, sys.argv[2])\n"
-        "import numpy, soundfile, soxr, fxfast.rendering, fxfast.exchange, fxfast._native\n"
+        "import numpy, soundfile, soxr, fxfast.exchange.safetensors, fxfast._native\n"
+        "import fxfast.rendering.supervise, fxfast.player\n"
         "import importlib; from fake_player import FakePlayer\n"
         "lib = importlib.import_module('fxfast.rendering.render_library')\n"
         "lib._player_of = lambda model, isa, device: FakePlayer(0.5, 0.25)\n"

@@ -19,7 +19,7 @@ from fake_player import MODEL_RATE, FakePlayer, one_layer_graph
 from fxfast.audio.files import probe, read_audio
 from fxfast.errors import InputError
 from fxfast.rendering import FileReport, Processing, Watcher, render_library
-from fxfast.rendering.journal import JOURNAL_NAME, Entries, encode_line
+from fxfast.rendering.journal import JOURNAL_NAME
 from fxfast.rendering.leftovers import remove_leftovers
 from fxfast.rendering.plan import plan_library
 
@@ -384,22 +384,3 @@ def test_graph_is_rendered_by_the_engine(tree: Path, tmp_path: Path) -> None:
     again = render_library(Player(graph, threads=1), [tree], tmp_path / "player", jobs=1)
     assert not again.failed
     assert contents(tmp_path / "graph") == contents(tmp_path / "player")
-
-
-@pytest.mark.parametrize("name", [b"a.wav", b"b/\xff.wav", "b/é.wav".encode(), b'q"\\.wav'])
-@pytest.mark.parametrize("identity", [[7, -5], [7, "0" * 64]])
-@pytest.mark.parametrize("mtime_ns", [0, 1_800_000_000_123_456_789, -1, 1 << 63])
-def test_the_quick_reader_of_journal_lines_agrees_with_json(
-    name: bytes, identity: list[object], mtime_ns: int
-) -> None:
-    text = os.fsdecode(name)
-    file = {"out": text, "in": "/in/" + text, "id": identity, "run": "ab-1"}
-    line = encode_line({**file, "file": [3, mtime_ns]})
-    quick, by_json = Entries(), Entries()
-    quick.add(line)
-    by_json._add_any(line)
-    assert vars(quick) | {"_last_run": None} == vars(by_json) | {"_last_run": None}
-    assert len(quick) == (mtime_ns < 1 << 63)
-    torn = Entries()
-    torn.add(line.replace(b":[3,", b":[4,"))
-    assert (len(torn), torn.bad_lines) == (0, 1)

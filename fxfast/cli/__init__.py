@@ -17,21 +17,25 @@ COMMANDS = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser; of some commands alone where it is known that the others are not asked for."""
     parser = argparse.ArgumentParser(
         prog="fxfast",
         description="Learn an audio effect from a recording and render audio libraries through it.",
     )
     parser.add_argument("--version", action="version", version=f"fxfast {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in commands:
         importlib.import_module(f"fxfast.cli.{name}").add_parser(subparsers)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 good, 1 failed, 2 usage, 130 interrupted."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    # Each command's module takes milliseconds to import; an unknown word is told of all of them.
+    is_known = bool(words) and words[0] in COMMANDS
+    args = build_parser(words[:1] if is_known else COMMANDS).parse_args(words)
     try:
         return int(args.run(args))
     except FxfastError as error:

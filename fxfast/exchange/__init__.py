@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from fxfast.errors import ModelError
-from fxfast.exchange import model_file, nam, nam_write, safetensors
+from fxfast.exchange import model_file
 from fxfast.graph import ModelGraph
 
 MODEL_FILE = "model.safetensors"
@@ -21,7 +21,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     slim: float | None = None,
-    linear_tap_order: str = nam.TAP_ORDERS[0],
+    linear_tap_order: str = "newest-first",
 ) -> ModelGraph:
     """Read a native model file, a ``.nam`` file, or the model that a run directory holds.
 
@@ -41,10 +41,15 @@ def load(
                 f"got a directory without it"
             )
         path = inside
+    # Each format is imported where a file has it: a command should not wait for the others.
     if _is_nam(path):
+        from fxfast.exchange import nam
+
         return nam.load(path, slim=slim, linear_tap_order=linear_tap_order)
     if slim is not None:
         raise ModelError(f"{path}: expected a .nam file of several sizes for slim, got another")
+    from fxfast.exchange import safetensors
+
     return safetensors.load(path)
 
 
@@ -65,6 +70,10 @@ def save(graph: ModelGraph, path: str | os.PathLike[str]) -> None:
     ``.nam`` cannot hold the graph.
     """
     if Path(path).suffix.lower() == NAM_SUFFIX:
+        from fxfast.exchange import nam_write
+
         nam_write.save(graph, path)
     else:
+        from fxfast.exchange import safetensors
+
         safetensors.save(graph, path)

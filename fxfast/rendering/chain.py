@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fxfast.audio.files import AUDIO_SUFFIXES, AnyPath, printable, read_audio
-from fxfast.audio.resample import resample
+from fxfast.audio.paths import AUDIO_SUFFIXES, AnyPath, printable
 from fxfast.errors import AudioFileError, ModelError
 from fxfast.graph import MAX_RECEPTIVE_FIELD, Linear, ModelGraph, Node, Sequential
 
@@ -62,6 +61,8 @@ def _node_of(graph: ModelGraph, name: str, index: int, rate: int) -> Node:
 
 
 def _read(path: AnyPath) -> tuple[np.ndarray, int]:
+    from fxfast.audio.files import read_audio  # a plain model should not wait for it
+
     try:
         taps_ct, rate = read_audio(path)
     except AudioFileError as error:
@@ -83,6 +84,8 @@ def _filter_of(
                 f"{name}: expected an impulse response of {rate} Hz, got {own_rate} Hz "
                 f"(resampling was not asked for)"
             )
+        from fxfast.audio.resample import resample
+
         # A filter sums over samples: of another number of them, each counts so much more.
         taps = resample(taps, own_rate, rate) * np.float32(own_rate / rate)
     if not taps.any():

@@ -12,7 +12,6 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,8 +27,9 @@ from fxfast.native_ops import native_ops
 from fxfast.rendering.group import Request
 from fxfast.rendering.pipeline import BlockStream
 from fxfast.rendering.split import Cores
+from fxfast.rendering.work import CPU, Placement
 
-AUTO, CPU = "auto", "cpu"
+AUTO = "auto"
 # Files that are open for each core, so that a launch finds many blocks.
 OPEN_FILES = 16
 # Files of a recurrent model for each core from which a GPU is faster. It plays each stream's
@@ -37,15 +37,6 @@ OPEN_FILES = 16
 # Measured on an H200: as fast as one core with 3 streams, as 16 cores with 40 to 50.
 _FILES_PER_CORE = 3
 _LEAST_BLOCK_SAMPLES, _MOST_BLOCK_SAMPLES = 1 << 18, 1 << 22
-
-
-class Placement(NamedTuple):
-    """Where a run plays: ``device`` "cpu" or "cuda:0" and so on; ``key`` names what else decides
-    about the bits of its outputs, and ``note`` says why it is not where it was asked to be."""
-
-    device: str
-    key: str | None = None
-    note: str | None = None
 
 
 def place(

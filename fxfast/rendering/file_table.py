@@ -8,42 +8,17 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable
-from itertools import accumulate
+from itertools import repeat
+from typing import Any
+
+from fxfast.native import engine_if_built
+from fxfast.rendering.folder_listing import NO_FILE, FolderNames, rows_of
 
 REGULAR = 0
 LINK = 1  # a link that is not followed
 NOT_FILE = 2  # a folder, a pipe, a socket, a device
 UNREADABLE = 3  # it cannot be looked at, or a folder cannot be listed
 OUTSIDE = 4  # it leads out of the folder that it was looked for in
-
-
-class FileStates:
-    """What the system says of files, packed: its own objects take ten times the memory."""
-
-    def __init__(self) -> None:
-        self.size = array("q")
-        self.mtime_ns = array("q")
-        self.inode = array("Q")
-        self.device = array("Q")
-
-    def add(self, found: os.stat_result) -> None:
-        self.size.append(found.st_size)
-        self.mtime_ns.append(found.st_mtime_ns)
-        self.inode.append(found.st_ino)
-        self.device.append(found.st_dev)
-
-    def part(self, rows: slice) -> FileStates:
-        return self._from(lambda column: column[rows])
-
-    def in_order(self, order: list[int]) -> FileStates:
-        return self._from(lambda column: array(column.typecode, [column[at] for at in order]))
-
-    def _from(self, taken: Callable[[array[int]], array[int]]) -> FileStates:
-        part = FileStates()
-        part.size, part.mtime_ns = taken(self.size), taken(self.mtime_ns)
-        part.inode, part.device = taken(self.inode), taken(self.device)
-        return part
 
 
 class FileTable:
@@ -84,17 +59,34 @@ class FileTable:
         self.device.append(found.st_dev if found else 0)
         return len(self.folder) - 1
 
-    def add_many(self, folder: int, names: list[bytes], states: FileStates) -> None:
-        """Append a row for each regular file of one folder."""
-        count, end = len(names), len(self._names)
-        self._names += b"".join(names)
-        self._ends.extend(list(accumulate(map(len, names), initial=end))[1:])
-        self.folder.extend([folder] * count)
-        self.kind.extend([REGULAR] * count)
-        self.size.extend(states.size)
-        self.mtime_ns.extend(states.mtime_ns)
-        self.inode.extend(states.inode)
-        self.device.extend(states.device)
+    def add_files(self, folder: int, listing: FolderNames, begin: int, end: int) -> None:
+        """Append some plain files of one folder."""
+        first = len(self)
+        states = self.size, self.mtime_ns, self.inode, self.device
+        # Every column grows once: each step would leave a hole in memory behind it.
+        for column in (self._ends, *states):
+            column.frombytes(bytes(8 * (end - begin)))
+        self.folder.extend(repeat(folder, end - begin))
+        self.kind.frombytes(bytes([REGULAR]) * (end - begin))
+        for rows in rows_of(listing, begin, end, len(self._names)):
+            part = slice(first, first + len(rows.size) // 8)
+            self._names += rows.names
+            self._ends[part.start + 1 : part.stop + 1] = array("q", rows.ends)
+            for column, packed in zip(states, rows[2:6], strict=True):
+                column[part] = array(column.typecode, packed)
+            for place, error in rows.bad:
+                self.kind[first + place] = NOT_FILE if error == NO_FILE else UNREADABLE
+                if error != NO_FILE:
+                    self.reasons[first + place] = os.strerror(error)
+            first = part.stop
+
+    def paths(self, heads: list[bytes]) -> Any:
+        """The engine's view of the names, each below the head of its folder; None without it.
+
+        No row can be added while it is there.
+        """
+        native = engine_if_built()
+        return None if native is None else native.Paths(self._names, self._ends, self.folder, heads)
 
     def name(self, row: int) -> bytes:
         return bytes(self._names[self._ends[row] : self._ends[row + 1]])

@@ -17,7 +17,7 @@ import numpy as np
 
 from fxfast.errors import FxfastError
 from fxfast.graph import ModelGraph
-from fxfast.rendering.render_file import BlockStream, StreamPlayer
+from fxfast.rendering.rendered_file import BlockStream, StreamPlayer
 
 # As many as the kernels keep busy; more would only hold more files open.
 GROUP_FILES = 16

@@ -9,7 +9,8 @@ from typing import Any
 
 from fxfast.errors import RunError
 from fxfast.rendering.supervise import TICK_S
-from fxfast.rendering.worker import Command, Work, Worker
+from fxfast.rendering.work import Command, Work
+from fxfast.rendering.worker import Worker
 
 
 class InProcess:

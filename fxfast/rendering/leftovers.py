@@ -30,6 +30,11 @@ def remove_leftovers(folders: Iterable[Path]) -> int:
     return removed
 
 
+def is_unfinished(name: bytes) -> bool:
+    """Whether a name is one that outputs have until they are complete."""
+    return _TEMP_NAME.fullmatch(os.fsdecode(name)) is not None
+
+
 def is_leftover(entry: os.DirEntry[str] | os.DirEntry[bytes]) -> bool:
     """Whether an entry of a folder is the unfinished output of a process that is gone."""
     match = _TEMP_NAME.fullmatch(os.fsdecode(entry.name))

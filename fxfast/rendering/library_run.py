@@ -13,7 +13,6 @@ import numpy as np
 
 from fxfast.audio.paths import printable
 from fxfast.rendering.file_table import LINK, NOT_FILE, OUTSIDE, REGULAR
-from fxfast.rendering.in_process import InProcess
 from fxfast.rendering.outcomes import (
     DONE,
     FAILED,
@@ -24,9 +23,9 @@ from fxfast.rendering.outcomes import (
     FileReport,
     Outcomes,
 )
+from fxfast.rendering.plan import Plan
 from fxfast.rendering.resume import FOREIGN, UP_TO_DATE
-from fxfast.rendering.supervise import Supervisor
-from fxfast.rendering.worker import PROBE, RENDER, Work
+from fxfast.rendering.work import PROBE, RENDER, Work
 
 _FULL_DISK_ERRORS = 3
 
@@ -60,26 +59,32 @@ class RunResult:
 
 
 class LibraryRun:
-    """One run of the jobs of ``work`` that are still to do."""
+    """One run of the jobs of a plan that are still to do, as ``todo`` says."""
 
-    def __init__(self, work: Work, watcher: Watcher, *, isolate: bool, grace_s: float) -> None:
-        self._work, self._plan, self._watcher = work, work.plan, watcher
-        self._grace_s = grace_s
-        self.outcomes = Outcomes(work.plan)
-        self._bytes = array("q", bytes(8 * len(work.plan)))
+    def __init__(
+        self, plan: Plan, todo: np.ndarray, watcher: Watcher, *, overwrite: bool, grace_s: float
+    ) -> None:
+        self._plan, self._todo, self._watcher = plan, todo, watcher
+        self._overwrite, self._grace_s = overwrite, grace_s
+        self.outcomes = Outcomes(plan)
+        self._bytes: array[int] = array("q")
         self._notes: list[str] = []
         self._full_disk = 0
         self._stopping_since: float | None = None
         self._gave_up = False
-        self._executor = (Supervisor if isolate else InProcess)(work)
         self._mark_what_is_known()
 
     @property
     def has_work(self) -> bool:
         return PENDING in self.outcomes.status
 
-    def dry(self) -> RunResult:
+    def nothing(self) -> RunResult:
+        """The end of a run without work."""
+        return RunResult(self.outcomes, False, tuple(self._notes))
+
+    def dry(self, work: Work, *, isolate: bool) -> RunResult:
         """Open and check every file that would be rendered."""
+        self._begin(work, isolate)
         try:
             self._probe()
             for job in list(self.outcomes.jobs(PENDING)):
@@ -88,10 +93,9 @@ class LibraryRun:
             self._executor.close()
         return RunResult(self.outcomes, self._watcher.stop_requests > 0, tuple(self._notes))
 
-    def render(self) -> RunResult:
+    def render(self, work: Work, *, isolate: bool) -> RunResult:
         """Render every file that is still to do; an exception gives up the files in hand."""
-        if not self.has_work:
-            return RunResult(self.outcomes, False, tuple(self._notes))
+        self._begin(work, isolate)
         try:
             self._probe()
             self._render_longest_first()
@@ -107,25 +111,33 @@ class LibraryRun:
             self.outcomes.fail(job, "E_STOPPED", f"{self._name(job)}: not rendered: {why}")
         return RunResult(self.outcomes, interrupted, tuple(self._notes))
 
+    def _begin(self, work: Work, isolate: bool) -> None:
+        # Imported here: a run that finds nothing to do should not wait for what renders.
+        from fxfast.rendering.in_process import InProcess
+        from fxfast.rendering.supervise import Supervisor
+
+        self._bytes = array("q", bytes(8 * len(self._plan)))
+        self._executor = (Supervisor if isolate else InProcess)(work)
+
     def _name(self, job: int) -> str:
         return printable(self._plan.input(job))
 
     def _mark_what_is_known(self) -> None:
         """The outcome of everything that needs no look into a file."""
-        work, outcomes = self._work, self.outcomes
+        outcomes, overwrite = self.outcomes, self._overwrite
         table = self._plan.table
         links = 0
         done = np.zeros(len(self._plan), bool)
-        if not work.overwrite:
+        if not overwrite:
             kinds = np.frombuffer(table.kind, np.uint8)[np.frombuffer(self._plan.rows, np.int64)]
-            done = (work.todo == UP_TO_DATE) & (kinds.repeat(len(self._plan.models)) == REGULAR)
+            done = (self._todo == UP_TO_DATE) & (kinds.repeat(len(self._plan.models)) == REGULAR)
             np.frombuffer(outcomes.status, np.uint8)[done] = DONE
         for job in np.flatnonzero(~done).tolist():
             kind = table.kind[self._plan.row(job)]
             if kind == REGULAR:
-                if work.overwrite:
+                if overwrite:
                     continue
-                if work.todo[job] == FOREIGN:
+                if self._todo[job] == FOREIGN:
                     text = f"{printable(self._plan.output(job))}: expected no file there"
                     why = "it exists, not of this model and these settings (overwrite not asked)"
                     outcomes.fail(job, "E_EXISTS", f"{text}, {why}")
@@ -173,7 +185,7 @@ class LibraryRun:
     def _render_longest_first(self) -> None:
         seconds = self.outcomes.seconds
         order = sorted(self.outcomes.jobs(PENDING), key=lambda job: -seconds[job])
-        self._watcher.on_plan(len(order), sum(seconds[job] for job in order))
+        self._watcher.on_plan(len(order), float(np.sum(seconds[order], dtype=np.float64)))
         for result in self._executor.run(self._commands(order)):
             self._watcher.on_tick()
             if result is not None:

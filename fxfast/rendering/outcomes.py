@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+
 from fxfast.audio.paths import AnyPath, printable
 from fxfast.rendering.plan import Plan
 from fxfast.whole_file import whole_file
@@ -48,8 +50,8 @@ class Outcomes(Sequence[FileReport]):
         self._plan = plan
         count = len(plan)
         self.status = array("B", bytes(count))
-        self.seconds = array("f", bytes(4 * count))
-        self.wall = array("f", bytes(4 * count))
+        self.seconds = np.zeros(count, np.float32)  # whose pages take memory once they are used
+        self.wall = np.zeros(count, np.float32)
         self._rest: dict[int, dict[str, Any]] = {}
 
     def __len__(self) -> int:
@@ -70,8 +72,8 @@ class Outcomes(Sequence[FileReport]):
             printable(plan.input(job)),
             printable(plan.output(job)) if plan.is_regular(job) else "",
             STATUSES[self.status[job]],
-            audio_seconds=self.seconds[job],
-            wall_seconds=self.wall[job],
+            audio_seconds=float(self.seconds[job]),
+            wall_seconds=float(self.wall[job]),
             model=plan.models[plan.model(job)],
             **self._rest.get(job, {}),
         )
@@ -84,7 +86,8 @@ class Outcomes(Sequence[FileReport]):
     ) -> None:
         """``rest``: code, message, clipped, details; what is empty takes no memory."""
         self.status[job] = status
-        self.seconds[job] = seconds or self.seconds[job]
+        if seconds:
+            self.seconds[job] = seconds
         self.wall[job] = wall
         kept = {name: value for name, value in rest.items() if value}
         if kept:
@@ -96,7 +99,8 @@ class Outcomes(Sequence[FileReport]):
         self.put(job, FAILED, code=code, message=message, **rest)
 
     def jobs(self, status: int) -> Iterator[int]:
-        return (job for job, found in enumerate(self.status) if found == status)
+        """The jobs that have a status now."""
+        return iter(np.flatnonzero(np.frombuffer(self.status, np.uint8) == status).tolist())
 
     def sum(self, name: str) -> int:
         """A number of the outcomes added up."""

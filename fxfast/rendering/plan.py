@@ -23,6 +23,8 @@ from fxfast.rendering.file_table import REGULAR, FileTable
 from fxfast.rendering.output_names import OutputNames, folded
 from fxfast.rendering.scan import scan_inputs
 
+_PIECE_ROWS = 1 << 14
+
 
 @dataclass(frozen=True)
 class PlannedFile:
@@ -46,10 +48,8 @@ class Plan:
         self.out_key = array("q")  # hash of the output's path, for the journal
         self.out_folders: set[bytes] = set()
         self.folded_key = array("q")  # the same for outputs that differ by case or normal form
-        for output in self._outputs():
-            self.out_key.append(hash(output))
-            self.folded_key.append(hash(folded(output)))
-            self.out_folders.add(output.rpartition(b"/")[0])
+        if not self._keyed_by_engine():
+            self._key_outputs()
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.models)
@@ -57,10 +57,43 @@ class Plan:
     def __iter__(self) -> Iterator[PlannedFile]:
         return (PlannedFile(Path(self.input(j)), Path(self.output(j))) for j in range(len(self)))
 
+    def _key_outputs(self) -> None:
+        """The plain twin of what the engine does where only suffixes change."""
+        for output in self._outputs():
+            self.out_key.append(hash(output))
+            self.folded_key.append(hash(folded(output)))
+            self.out_folders.add(output.rpartition(b"/")[0])
+
+    def _keyed_by_engine(self) -> bool:
+        if self.names.pattern or len(self.models) > 1:
+            return False
+        paths = self.table.paths(self._heads())
+        if paths is None:
+            return False
+
+        def output_suffix(suffix: bytes) -> bytes:
+            return self.names.of(b"x" + suffix)[1:]
+
+        folders = self.table.folders
+        # A few at a time: what is on its way takes memory too.
+        for keys in (self.out_key, self.folded_key):
+            keys.frombytes(bytes(8 * len(self.rows)))
+        for first in range(0, len(self.rows), _PIECE_ROWS):
+            part = slice(first, first + _PIECE_ROWS)
+            of = len(folders), self.rows[part], output_suffix, folded
+            out, alike, used = paths.output_keys(*of)
+            self.out_key[part] = array("q", out)
+            self.folded_key[part] = array("q", alike)
+            self.out_folders.update(folders[folder] for folder in used)
+        return True
+
+    def _heads(self) -> list[bytes]:
+        return [below + b"/" if below else b"" for below in self.table.folders]
+
     def _outputs(self) -> Iterator[bytes]:
         """The output of every job, in their order."""
         table, count, of = self.table, len(self.models), self.names.of
-        heads = [below + b"/" if below else b"" for below in table.folders]
+        heads = self._heads()
         for row in self.rows:
             below = heads[table.folder[row]] + table.name(row)
             for model in self.models:
@@ -115,6 +148,7 @@ def plan_table(
     refuse_out_file(Path(out_dir))
     plan = Plan(table, Path(out_dir), names, models)
     _refuse_shared_outputs(plan)
+    plan.folded_key = array("q")  # for nothing else
     return plan
 
 
@@ -127,7 +161,8 @@ def refuse_out_file(out_dir: Path) -> None:
 
 def _without_repeats(table: FileTable) -> array[int]:
     """The rows, each file that is named twice only where it comes first."""
-    rows = array("q", range(len(table)))
+    rows = array("q", bytes(8 * len(table)))
+    np.frombuffer(rows, np.int64)[:] = np.arange(len(table))
     if table.distinct:
         return rows
     if len(table.tops) == 1:
@@ -154,6 +189,9 @@ def _without_repeats(table: FileTable) -> array[int]:
 
 def _equal(keys_n: np.ndarray) -> Iterator[list[int]]:
     """The positions of equal keys, in groups of two and more, each in rising order."""
+    in_order_n = np.sort(keys_n)
+    if not np.any(in_order_n[1:] == in_order_n[:-1]):
+        return
     order = np.argsort(keys_n, kind="stable")
     same = np.flatnonzero(keys_n[order][1:] == keys_n[order][:-1])
     last = -2

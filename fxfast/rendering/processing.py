@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -11,10 +10,13 @@ from typing import Any
 from fxfast.errors import InputError
 from fxfast.graph import Knob
 from fxfast.rendering.knobs import KnobCurve, check_knobs
+from fxfast.rendering.work_key import sha256
 
 CHANNEL_POLICIES = ("each", "mid-side", "mono-sum", "left")
 NORMALIZATIONS = ("peak", "loudness")
 NONFINITE_POLICIES = ("error", "zero")
+# What a file is rendered in; the samples do not depend on it.
+BLOCK_FRAMES = 16384
 # More channels in one file are a mistake, or not audio.
 MAX_CHANNELS = 64
 _MAX_GAIN_DB = 120.0
@@ -93,7 +95,7 @@ class Processing:
         found = asdict(self)
         if self.curve is not None:  # which may be long
             text = json.dumps(found["curve"], sort_keys=True)
-            found["curve"] = hashlib.sha256(text.encode()).hexdigest()
+            found["curve"] = sha256(text.encode()).hexdigest()
         return found
 
 

@@ -25,9 +25,9 @@ from fxfast.audio.publishing import Unpublished
 from fxfast.errors import FxfastError, OutputExistsError, SpaceError, WriteError
 from fxfast.rendering.beneath import Root, close_fd
 from fxfast.rendering.journal import Journal, encode_line
+from fxfast.rendering.work import COMPARE, REPLACE
 from fxfast.whole_file import read_at
 
-REFUSE, REPLACE, COMPARE = range(3)  # what to do where the output is there already
 _SYNC_THREADS = 4
 _WAITING = 8  # files on their way, each with an open descriptor and one of its folder
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

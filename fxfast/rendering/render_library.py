@@ -13,27 +13,34 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from fxfast.audio.paths import AnyPath, printable, reason
 from fxfast.errors import InputError, OutputFolderError
 from fxfast.graph import ModelGraph
-from fxfast.rendering.budget import budget, cpu_cores
-from fxfast.rendering.device import CPU, OPEN_FILES, DevicePlayer, place
-from fxfast.rendering.group import GROUP_FILES
+from fxfast.rendering.budget import Budget, budget, cpu_cores
 from fxfast.rendering.journal import Journal, encode_line, journal_size, read_journal
 from fxfast.rendering.library_run import LibraryRun, Watcher
 from fxfast.rendering.output_format import check_choice
 from fxfast.rendering.output_names import OutputNames
 from fxfast.rendering.plan import Plan, plan_table, refuse_out_file
-from fxfast.rendering.processing import Processing
-from fxfast.rendering.render_file import BLOCK_FRAMES, StreamPlayer
+from fxfast.rendering.processing import BLOCK_FRAMES, Processing
 from fxfast.rendering.report import LibraryReport
-from fxfast.rendering.resume import find_present, refuse_outputs_that_are_inputs, what_to_do
+from fxfast.rendering.resume import (
+    JobIndex,
+    Todo,
+    all_there,
+    find_present,
+    refuse_outputs_that_are_inputs,
+)
 from fxfast.rendering.scan import scan_inputs, scan_list
+from fxfast.rendering.work import CPU, Placement, Work
 from fxfast.rendering.work_key import run_line
-from fxfast.rendering.worker import Work, can_group
 
-Model = ModelGraph | StreamPlayer
+if TYPE_CHECKING:
+    from fxfast.rendering.pipeline import StreamPlayer
+
+    Model = ModelGraph | StreamPlayer
 
 
 @dataclass(frozen=True)
@@ -120,51 +127,64 @@ def render_library(
         processing.check_knobs(graph.knobs)
     plan = _plan(inputs, out_dir, listed, list_root, names, tuple(models), options.follow)
     files, cores = len(plan) // max(1, len(models)), options.jobs or cpu_cores()
-    placed = place(device, graphs, options.isolate, files, cores)
+    placed = _placed(device, graphs, options.isolate, files, cores)
     settings = {**processing.key(), "subtype": subtype}
     if placed.key is not None:
         settings["device"] = placed.key
     lines = [run_line(graph, settings) for graph in graphs]
-    players = tuple(_player_of(m, isa, placed.device) for m in models.values())
-    grouped = any(can_group(player) for player in players)
-    files_per_job = GROUP_FILES if grouped else 1
-    if placed.device != CPU:
-        files_per_job = OPEN_FILES
-    fits = budget(options.jobs, options.memory_mib, files_per_job)
     size = journal_size(plan.out_dir)
-    present = find_present(plan)
+    jobs_of = JobIndex(plan)
+    present = find_present(plan, jobs_of)
     refuse_outputs_that_are_inputs(plan, present)
+
+    def made() -> _Made:
+        return _make(models, isa, placed.device, options)
+
+    # Where nothing seems to be missing, players wait: there may be nothing for them to do.
+    can_wait = isa is None and device == CPU and not options.overwrite and size > 0
+    ready = None if can_wait and all_there(plan, present) else made()
     journal = None if dry_run else _open_journal(plan.out_dir)
     try:
-        entries = read_journal(out_dir) if journal is None else journal.entries()
         if journal is not None:
             if journal_size(plan.out_dir) != size:
-                present = find_present(plan)  # another run has worked here meanwhile
+                present = find_present(plan, jobs_of)  # another run has worked here meanwhile
             _remove(present.leftovers)
         runs = [line["run"] for line in lines]
-        todo = what_to_do(plan, entries, present, runs, by_hash=options.by_hash)
-        work = Work(
-            plan=plan,
-            players=players,
-            runs=tuple(runs),
-            todo=todo,
-            journal=journal,
-            jobs=fits.jobs,
-            open_jobs=fits.open_jobs,
-            processing=processing,
-            subtype=subtype,
-            overwrite=options.overwrite,
-            by_hash=options.by_hash,
-            sync=options.sync,
-            timeout_s=options.timeout_s,
-            block_frames=block_frames,
-        )
+        noted = Todo(plan, present, jobs_of, runs, by_hash=options.by_hash)
+        if journal is None:
+            todo = noted.result(read_journal(out_dir, noted.take))
+        else:
+            todo = noted.result(journal.read(noted.take))
         run = LibraryRun(
-            work, watcher or Watcher(), isolate=options.isolate, grace_s=options.grace_s
+            plan,
+            todo,
+            watcher or Watcher(),
+            overwrite=options.overwrite,
+            grace_s=options.grace_s,
         )
-        if journal is not None and run.has_work:
-            _begin(journal, lines, options.sync)
-        done = run.dry() if dry_run else run.render()
+        if run.has_work:
+            ready = ready or made()
+            work = Work(
+                plan=plan,
+                players=ready.players,
+                runs=tuple(runs),
+                todo=todo,
+                journal=journal,
+                jobs=ready.fits.jobs,
+                open_jobs=ready.fits.open_jobs,
+                processing=processing,
+                subtype=subtype,
+                overwrite=options.overwrite,
+                by_hash=options.by_hash,
+                sync=options.sync,
+                timeout_s=options.timeout_s,
+                block_frames=block_frames,
+            )
+            if journal is not None:
+                _begin(journal, lines, options.sync)
+            done = (run.dry if dry_run else run.render)(work, isolate=options.isolate)
+        else:
+            done = run.nothing()
     finally:
         if journal is not None:
             journal.close()
@@ -172,6 +192,36 @@ def render_library(
     wall = time.perf_counter() - started
     notes = done.notes if placed.note is None else (placed.note, *done.notes)
     return LibraryReport(done.outcomes, wall, digests, dry_run, done.interrupted, notes)
+
+
+class _Made(NamedTuple):
+    """What renders, and how many files it may have at once."""
+
+    players: tuple[StreamPlayer, ...]
+    fits: Budget
+
+
+def _make(models: Mapping[str, Model], isa: str | None, device: str, options: RunOptions) -> _Made:
+    from fxfast.rendering.group import GROUP_FILES
+    from fxfast.rendering.worker import can_group
+
+    players = tuple(_player_of(model, isa, device) for model in models.values())
+    files_per_job = GROUP_FILES if any(can_group(player) for player in players) else 1
+    if device != CPU:
+        from fxfast.rendering.device import OPEN_FILES
+
+        files_per_job = OPEN_FILES
+    return _Made(players, budget(options.jobs, options.memory_mib, files_per_job))
+
+
+def _placed(
+    device: str, graphs: Sequence[ModelGraph], isolate: bool, files: int, cores: int
+) -> Placement:
+    if device == CPU:
+        return Placement(CPU)
+    from fxfast.rendering.device import place
+
+    return place(device, graphs, isolate, files, cores)
 
 
 def _check(
@@ -248,6 +298,8 @@ def _player_of(model: Model, isa: str | None, device: str) -> StreamPlayer:
             raise InputError(f"isa: expected none for a ready player, got {isa!r}")
         return model
     if device != CPU:
+        from fxfast.rendering.device import DevicePlayer
+
         return DevicePlayer(model, device)
     from fxfast.player import Player  # a missing native build is an error here, not at import
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from fxfast.rendering.outcomes import STATUSES, Outcomes
 
 
@@ -36,7 +38,8 @@ class LibraryReport:
     def audio_seconds(self) -> float:
         """Seconds of audio that were rendered (in a dry run: that would be)."""
         wanted = STATUSES.index("planned" if self.dry_run else "rendered")
-        return float(sum(self.files.seconds[job] for job in self.files.jobs(wanted)))
+        status = np.frombuffer(self.files.status, np.uint8)
+        return float(np.sum(self.files.seconds[status == wanted], dtype=np.float64))
 
     @property
     def realtime_factor(self) -> float:

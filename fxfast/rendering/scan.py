@@ -10,9 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from fxfast.audio.paths import AUDIO_SUFFIXES, AnyPath, printable, reason
@@ -24,11 +22,11 @@ from fxfast.rendering.file_table import (
     OUTSIDE,
     REGULAR,
     UNREADABLE,
-    FileStates,
     FileTable,
 )
+from fxfast.rendering.folder_listing import FolderNames, list_files
 
-_SUFFIXES = frozenset(suffix.encode() for suffix in AUDIO_SUFFIXES)
+_SUFFIXES = tuple(suffix.encode() for suffix in AUDIO_SUFFIXES)
 _BAD_LINK = {
     UNREADABLE: "a link that leads nowhere",
     OUTSIDE: "a link that leads out of the input folder",
@@ -198,15 +196,15 @@ class _Scan:
         """Add the files of one folder; returns the folders in it, sorted."""
         table = self.table
         try:
-            with os.scandir(path) as entries:
-                plain, others = _sorted_out(entries)
+            listing = list_files(path, _SUFFIXES)
+            others = _entries(path, listing.others)
         except OSError as error:
             folder, name = os.path.split(below)
             row = table.add(table.add_folder(top, folder), name or b".", UNREADABLE, None)
             table.reasons[row] = f"cannot list the folder: {reason(error)}"
             return []
         folders: list[bytes] = []
-        rows = _FolderRows(table, top, below, plain)
+        rows = _FolderRows(table, top, below, listing)
         for entry in others:
             name = entry.name
             is_audio = _has_audio_suffix(name)
@@ -257,55 +255,34 @@ class _Scan:
 class _FolderRows:
     """The rows of one folder in the order of names: plain files in long stretches."""
 
-    def __init__(
-        self, table: FileTable, top: int, below: bytes, plain: tuple[list[bytes], FileStates]
-    ) -> None:
+    def __init__(self, table: FileTable, top: int, below: bytes, listing: FolderNames) -> None:
         self._table, self._top, self._below = table, top, below
-        self._names, self._states = plain
+        self._listing = listing
         self._folder, self._added = -1, 0
 
     def before(self, name: bytes) -> int:
         """Add the plain files whose names are smaller; gives the folder's number in the table."""
-        return self._add_to(bisect_left(self._names, name))
+        return self._add_to(self._listing.before(name))
 
     def end(self) -> None:
-        if self._added < len(self._names):
-            self._add_to(len(self._names))
+        if self._added < len(self._listing):
+            self._add_to(len(self._listing))
 
     def _add_to(self, end: int) -> int:
         if self._folder < 0:
             self._folder = self._table.add_folder(self._top, self._below)
-        part = slice(self._added, end)
-        self._table.add_many(self._folder, self._names[part], self._states.part(part))
+        self._table.add_files(self._folder, self._listing, self._added, end)
         self._added = end
         return self._folder
 
 
-def _sorted_out(
-    entries: Iterator[os.DirEntry[bytes]],
-) -> tuple[tuple[list[bytes], FileStates], list[os.DirEntry[bytes]]]:
-    """The plain audio files of a folder and the rest, each in the order of names.
-
-    No entry of a plain file is kept: each would hold what the system says of it.
-    """
-    names: list[bytes] = []
-    states = FileStates()
-    others = []
-    for entry in entries:
-        name = entry.name
-        if name.startswith(b"."):
-            continue
-        if _has_audio_suffix(name) and entry.is_file(follow_symlinks=False):
-            with suppress(OSError):  # the other way says why
-                found = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(found.st_mode):
-                    names.append(name)
-                    states.add(found)
-                    continue
-        others.append(entry)
-    order = sorted(range(len(names)), key=names.__getitem__)
-    others.sort(key=_name_of)
-    return ([names[at] for at in order], states.in_order(order)), others
+def _entries(path: bytes, names: list[bytes]) -> list[os.DirEntry[bytes]]:
+    """What the system says of some names of a folder: most folders have nothing but files."""
+    if not names:
+        return []
+    wanted = set(names)
+    with os.scandir(path) as entries:
+        return sorted((entry for entry in entries if entry.name in wanted), key=_name_of)
 
 
 def _name_of(entry: os.DirEntry[bytes]) -> bytes:

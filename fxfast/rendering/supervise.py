@@ -31,7 +31,8 @@ from typing import Any
 from fxfast.audio.paths import printable
 from fxfast.errors import RunError, WorkerCrashError
 from fxfast.rendering.leftovers import remove_leftovers
-from fxfast.rendering.worker import PROBE, Command, Work, Worker, timeout_error
+from fxfast.rendering.work import PROBE, Command, Work
+from fxfast.rendering.worker import Worker, timeout_error
 
 TICK_S = 0.1
 _MAX_TRIES = 2

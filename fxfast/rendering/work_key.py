@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Protocol
@@ -18,19 +19,33 @@ class _Sink(Protocol):
     def update(self, data: bytes, /) -> None: ...
 
 
+def sha256(data: bytes = b"") -> Any:
+    """As that of ``hashlib``, which loads all of OpenSSL, four megabytes: where nothing has asked
+    for that yet, the interpreter's own, which ``random`` takes for the same reason."""
+    if "hashlib" not in sys.modules:
+        for name in ("_sha2", "_sha256"):
+            try:
+                return importlib.import_module(name).sha256(data)
+            except (ImportError, AttributeError):
+                continue
+    import hashlib
+
+    return hashlib.sha256(data)
+
+
 def model_digest(graph: ModelGraph) -> str:
     """SHA-256 over everything of a graph but its free metadata, as hex."""
-    digest = hashlib.sha256()
+    digest = sha256()
     for part in fields(graph):
         if part.name != "metadata":
             _feed(digest, part.name)
             _feed(digest, getattr(graph, part.name))
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """SHA-256 over JSON values, as hex."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return str(sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest())
 
 
 def run_line(graph: ModelGraph, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +54,7 @@ def run_line(graph: ModelGraph, settings: Mapping[str, Any]) -> dict[str, Any]:
     Model and settings are in front of the dash, the version of the engine after it.
     """
     model = model_digest(graph)
-    work = hashlib.sha256(f"{model} {settings_digest(settings)}".encode()).hexdigest()[:16]
+    work = sha256(f"{model} {settings_digest(settings)}".encode()).hexdigest()[:16]
     return {
         "run": f"{work}-{__version__}",
         "version": 1,

@@ -12,11 +12,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeGuard
-
-import numpy as np
 
 from fxfast.audio.files import AudioInfo
 from fxfast.audio.paths import printable, reason
@@ -34,50 +32,20 @@ from fxfast.errors import (
 from fxfast.rendering.beneath import Root, close_fd
 from fxfast.rendering.device import DeskPlayer, DevicePlayer
 from fxfast.rendering.group import GROUP_BLOCK_FRAMES, Group, GroupPlayer, MemberPlayer
-from fxfast.rendering.journal import Journal
-from fxfast.rendering.plan import Plan
-from fxfast.rendering.processing import Processing
-from fxfast.rendering.publish import COMPARE, REFUSE, REPLACE, Parcel, Publisher, is_full
-from fxfast.rendering.render_file import (
-    BLOCK_FRAMES,
+from fxfast.rendering.processing import BLOCK_FRAMES
+from fxfast.rendering.publish import Parcel, Publisher, is_full
+from fxfast.rendering.rendered_file import (
     RenderedFile,
     StreamPlayer,
     check_input,
     check_output_format,
     render_file,
 )
-from fxfast.rendering.resume import MISSING, STALE, UNKNOWN, content_hash
+from fxfast.rendering.resume import content_hash
 from fxfast.rendering.split import SPLIT_BLOCK_FRAMES, Cores, SplitPlayer, can_split
+from fxfast.rendering.work import PROBE, REFUSE, Command, Work
 
-PROBE, RENDER = "p", "r"
-Command = tuple[str, int]
 Emit = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Work:
-    """What the threads and processes of a run share."""
-
-    plan: Plan
-    players: tuple[StreamPlayer, ...]
-    runs: tuple[str, ...]
-    todo: np.ndarray
-    journal: Journal | None
-    jobs: int  # threads that work at once
-    open_jobs: int  # files that may be open at once
-    processing: Processing = field(default_factory=Processing)
-    subtype: str = "keep"
-    overwrite: bool = False
-    by_hash: bool = False
-    sync: bool = True
-    timeout_s: float | None = None
-    block_frames: int = BLOCK_FRAMES
-
-    def mode(self, job: int) -> int:
-        """What to do where the output of a job is there."""
-        if self.overwrite or self.todo[job] == STALE:
-            return REPLACE
-        return COMPARE if self.todo[job] == UNKNOWN else REFUSE
 
 
 def can_group(player: StreamPlayer) -> TypeGuard[GroupPlayer]:
@@ -328,6 +296,3 @@ def _refuse_changed(path: str, before: os.stat_result) -> None:
             f"{printable(path)}: changed or replaced while it was read: expected "
             f"{before.st_size} bytes, found {after.st_size}"
         )
-
-
-__all__ = ["MISSING", "PROBE", "RENDER", "Work", "Worker", "as_known", "can_group"]

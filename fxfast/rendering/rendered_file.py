@@ -36,7 +36,7 @@ from fxfast.rendering.channels import ChannelPolicy
 from fxfast.rendering.level import Levels, levelled_blocks, peak_of
 from fxfast.rendering.output_format import check_choice, output_subtype
 from fxfast.rendering.pipeline import BlockStream, FileShape, Knobs, StreamPlayer, rendered_blocks
-from fxfast.rendering.processing import MAX_CHANNELS, Processing
+from fxfast.rendering.processing import BLOCK_FRAMES, MAX_CHANNELS, Processing
 
 __all__ = [
     "BLOCK_FRAMES",
@@ -48,7 +48,6 @@ __all__ = [
     "render_file",
 ]
 
-BLOCK_FRAMES = 16384
 # One block in float32 stays within 1 MiB whatever the number of channels.
 _BLOCK_SAMPLES = 1 << 18
 _CODED_FORMATS = ("FLAC", "OGG", "MP3", "CAF")
