@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fake_player import one_layer_graph
 from library_faults import (
     FORKING,
     check_outputs,
@@ -25,11 +26,13 @@ from library_faults import (
     visible,
 )
 
+from fxfast import exchange
+from fxfast.rendering import Processing, render_library
 from fxfast.rendering import plan as planning
-from fxfast.rendering import render_library
 from fxfast.rendering.journal import JOURNAL_NAME, decode_line, encode_line
 from fxfast.rendering.output_names import OutputNames
 from fxfast.rendering.scan import scan_list
+from fxfast.rendering.work_key import run_line
 
 LONG = os.environ.get("FXFAST_LONG_TESTS") == "1"
 # The least that any file system tells times apart by: some have no more than even seconds.
@@ -190,8 +193,65 @@ def test_fault_case_30_many_files_take_little_memory(tmp_path: Path, kind: str) 
     )
     planned, grown = map(int, done.stdout.split())
     assert planned == files
-    # The sorts of the plan take their share of memory once; the rest is per file.
-    assert grown < 200 * files + (4 << 20)
+    # Names have 23 bytes. What a piece of a folder takes on its way is there once.
+    assert grown < 160 * files + (4 << 20)
+
+
+NOTHING_TO_DO = """
+import re, sys
+from fxfast.cli import main
+code = main(sys.argv[1:])
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
+print(1024 * int(peak))
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc to see memory")
+@pytest.mark.parametrize("folders", [1, 1000])
+def test_fault_case_30_nothing_to_do_takes_little_memory(tmp_path: Path, folders: int) -> None:
+    """A library of 100,000 files that are done, in one folder or in 1,000; a tenth where it is not
+    long. Beside the same command for one file, each takes its name and little more."""
+    files = 100_000 if LONG else 10_000
+    command = [sys.executable, "-c", NOTHING_TO_DO]
+    peaks = []
+    for count in (1, files):
+        base = tmp_path / str(count)
+        model = done_library(base, count, min(folders, count))
+        done = subprocess.run(
+            [*command, "render", model, base / "in", "--out", base / "out"],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"done before: {count} files" in done.stdout
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] - peaks[0] < 160 * files + (4 << 20)
+
+
+def done_library(base: Path, files: int, folders: int) -> Path:
+    """A model, inputs, outputs, and a journal that knows them, without rendering any."""
+    model = base / "model.safetensors"
+    for part in ("in", "out"):
+        for number in range(folders):
+            (base / part / f"folder {number:04}").mkdir(parents=True)
+    exchange.save(one_layer_graph(0.5), model)
+    settings = {**Processing().key(), "subtype": "keep"}
+    first = run_line(exchange.load(model), settings)
+    lines = [encode_line(first)]
+    for number in range(files):
+        name = f"folder {number % folders:04}/song number {number:07}.wav"
+        state = []
+        for part in ("in", "out"):
+            os.close(os.open(base / part / name, os.O_CREAT))
+            found = os.stat(base / part / name)
+            state.append([found.st_size, found.st_mtime_ns])
+        line = {"out": name, "in": str(base / "in" / name), "id": state[0], "run": first["run"]}
+        lines.append(encode_line({**line, "file": state[1]}))
+    (base / "out" / JOURNAL_NAME).write_bytes(b"".join(lines))
+    return model
 
 
 def test_fault_case_30_a_list_names_what_it_cannot_read(folder: Path, tmp_path: Path) -> None:
