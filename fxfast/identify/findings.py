@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fxfast.errors import PairError
+from fxfast.identify.beside import BesideFinding, find_beside
 from fxfast.identify.distortion import distortion_by_level
 from fxfast.identify.excerpt import Piece, excerpt, slowed
 from fxfast.identify.level import GainFinding, find_gain
@@ -20,6 +21,9 @@ from fxfast.pairs.levels import clipped_samples
 FAMILIES = (
     *("linear", "feedback-delay", "modulated-delay", "gate", "compressor"),
     *("nonlinear", "modulated-gain", "unrelated"),
+    # One into the other, in this order.
+    *("nonlinear+modulated-delay", "modulated-delay+nonlinear"),
+    *("compressor+modulated-delay", "modulated-delay+compressor"),
 )
 LOOKED_SECONDS = 15.0
 HEARD_SECONDS = 90.0
@@ -28,6 +32,14 @@ HEARD_SECONDS = 90.0
 _MODULATED_OF_LINEAR = 0.4
 _MODULATED_ESR = 0.1
 _UNFILTERED_ESR = 0.002
+# What is more than a swing: the track of the delay is a sine, and what is beside it leaves so much
+# of what the swing alone leaves, a filter, and the same without a swing. It stands in front unless
+# it explains clearly more behind.
+_TRACK_SHARE = 0.8
+_SWING_ALONE_ESR = 0.002
+_BESIDE_OF_SWING = 0.6
+_BESIDE_OF_LINEAR, _BESIDE_OF_STILL = 0.25, 0.5
+_BEHIND_OF_FRONT = 0.85
 _GAIN_OF_CONSTANT = 0.2
 _GAIN_ESR = 0.035
 _LINEAR_OF_GAIN = 0.35
@@ -45,7 +57,7 @@ _SHORT_SECONDS = 10.0
 class Findings:
     """What was found in ``seconds`` of audio: ``family`` is one of ``FAMILIES``, ``reasons`` say
     why in words, ``notes`` what makes it doubtful, the rest are the figures. ``distortion`` are
-    points (level_db, share)."""
+    points (level_db, share). ``beside`` is there where a delay swings and is not all."""
 
     family: str
     reasons: tuple[str, ...]
@@ -55,6 +67,7 @@ class Findings:
     modulation: ModulationFinding
     gain: GainFinding
     distortion: tuple[tuple[float, float], ...]
+    beside: BesideFinding | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -77,9 +90,14 @@ def identify(pairs: Sequence[tuple[np.ndarray, np.ndarray]], sample_rate: int) -
     heard = excerpt(pairs, sample_rate, HEARD_SECONDS)
     slow, slow_rate = slowed(looked, sample_rate)
     linear = find_linear(slow, slow_rate)
-    modulation = find_modulation(slow, slow_rate)
+    modulation, swung = find_modulation(slow, slow_rate)
     gain = find_gain(looked, heard, sample_rate)
-    family, reasons = _choose(linear, modulation, gain, _longest(slow, slow_rate))
+    beside = None
+    seconds = _longest(slow, slow_rate)
+    has_more = modulation.esr > _SWING_ALONE_ESR and _may_swing(linear, modulation, seconds)
+    if swung is not None and has_more:
+        beside = find_beside(swung, slow_rate)
+    family, reasons = _choose(linear, modulation, beside, gain, seconds)
     return Findings(
         family=family,
         reasons=reasons,
@@ -89,6 +107,7 @@ def identify(pairs: Sequence[tuple[np.ndarray, np.ndarray]], sample_rate: int) -
         modulation=modulation,
         gain=gain,
         distortion=distortion_by_level(slow, slow_rate),
+        beside=beside,
     )
 
 
@@ -115,15 +134,24 @@ def _longest(pieces: Sequence[Piece], rate: float) -> float:
 
 
 def _choose(
-    linear: LinearFinding, modulation: ModulationFinding, gain: GainFinding, seconds: float
+    linear: LinearFinding,
+    modulation: ModulationFinding,
+    beside: BesideFinding | None,
+    gain: GainFinding,
+    seconds: float,
 ) -> tuple[str, tuple[str, ...]]:
     """The first hypothesis, from the most to the least particular, that the figures speak for."""
     filtered = min(linear.short_esr, linear.long_esr)
-    if _is_modulated(linear, modulation, seconds):
-        return "modulated-delay", (
+    if _may_swing(linear, modulation, seconds):
+        why = (
             f"dry plus a copy whose delay swings leaves {modulation.esr:.4f} of the wet, "
-            f"a fixed filter {filtered:.4f}",
+            f"a fixed filter {filtered:.4f}"
         )
+        more = None if beside is None else _beside_kind(modulation, beside, filtered)
+        if more is not None:
+            return more[0], (why, more[1])
+        if modulation.esr < min(_MODULATED_ESR, _MODULATED_OF_LINEAR * filtered):
+            return "modulated-delay", (why,)
     kind = _gain_kind(linear, gain)
     if kind is not None:
         return kind
@@ -144,14 +172,36 @@ def _choose(
     )
 
 
-def _is_modulated(linear: LinearFinding, found: ModulationFinding, seconds: float) -> bool:
+def _may_swing(linear: LinearFinding, found: ModulationFinding, seconds: float) -> bool:
     filtered = min(linear.short_esr, linear.long_esr, linear.gain_esr)
+    explains = found.esr < min(_MODULATED_ESR, _MODULATED_OF_LINEAR * filtered)
     return (
         filtered > _UNFILTERED_ESR
-        and found.esr < _MODULATED_ESR
-        and found.esr < _MODULATED_OF_LINEAR * filtered
+        and (explains or found.share > _TRACK_SHARE)
         and found.rate_hz * seconds > 1.5
     )
+
+
+def _beside_kind(
+    found: ModulationFinding, beside: BesideFinding, filtered: float
+) -> tuple[str, str] | None:
+    """The family of a swing that is not all, and why."""
+    bound = min(_MODULATED_ESR, _BESIDE_OF_SWING * found.esr, _BESIDE_OF_LINEAR * filtered)
+    if min(beside.curve, beside.gain) > min(bound, _BESIDE_OF_STILL * beside.still):
+        return None
+    if beside.curve <= beside.gain:
+        kind, what = "nonlinear", "a curve"
+        front, behind = beside.curve_in_front, beside.curve_behind
+    elif beside.pressed_db > _MIN_RANGE_DB:
+        kind, what = "compressor", "a gain that yields to loud sound"
+        front, behind = beside.gain_in_front, beside.gain_behind
+    else:
+        return None
+    is_behind = behind < _BEHIND_OF_FRONT * front
+    family = f"modulated-delay+{kind}" if is_behind else f"{kind}+modulated-delay"
+    place, other = ("behind", "in front of") if is_behind else ("in front of", "behind")
+    of_place, of_other = (behind, front) if is_behind else (front, behind)
+    return family, (f"{what} {place} the swing leaves {of_place:.4f}, {other} it {of_other:.4f}")
 
 
 def _gain_kind(linear: LinearFinding, gain: GainFinding) -> tuple[str, tuple[str, ...]] | None:

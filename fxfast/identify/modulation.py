@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import fft
@@ -27,6 +28,8 @@ _MAX_STEP = 3
 _STEP_COST = 0.002
 _DRY_TAPS = 16
 _COPY_TAPS = 8
+# More than a filter of the dry, less than a chorus.
+_CLEARLY_LATE_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -44,27 +47,52 @@ class ModulationFinding:
     share: float
 
 
-def find_modulation(pieces: Sequence[Piece], rate: float) -> ModulationFinding:
+class Swung(NamedTuple):
+    """The piece that was looked at, the delay of its copy in milliseconds over seconds, and what
+    dry and copy explain of its wet (T,)."""
+
+    piece: Piece
+    delay: Sine
+    explained: np.ndarray
+
+
+def find_modulation(pieces: Sequence[Piece], rate: float) -> tuple[ModulationFinding, Swung | None]:
     """Looks at the longest piece, for a phase is not carried from one to the next."""
     piece = max(pieces, key=lambda p: len(p.x))
     if len(piece.x) < 4 * round(MAX_DELAY_SECONDS * rate):
-        return ModulationFinding(1.0, 0.0, 0.0, 0.0, 0.0)
-    swing = find_swing(piece.x, piece.y - best_gain([piece]) * piece.x, rate)
-    return ModulationFinding(
-        esr=_esr_with_copy(piece, swing, rate),
+        return ModulationFinding(1.0, 0.0, 0.0, 0.0, 0.0), None
+    tried = []
+    for swing in find_swings(piece.x, piece.y - best_gain([piece]) * piece.x, rate):
+        explained = _with_copy(piece, swing, rate)
+        tried.append((held_out_esr([piece], [explained]), swing, explained))
+    esr, swing, explained = min(tried, key=lambda each: each[0])
+    found = ModulationFinding(
+        esr=esr,
         rate_hz=swing.rate_hz,
         centre_ms=swing.centre,
         depth_ms=swing.depth,
         share=swing.share,
     )
+    return found, Swung(piece, swing, explained)
 
 
-def find_swing(x: np.ndarray, rest: np.ndarray, rate: float) -> Sine:
-    """The sine, in milliseconds over seconds, of the delay of the copy of x that is in ``rest``.
+def find_swings(x: np.ndarray, rest: np.ndarray, rate: float) -> list[Sine]:
+    """What may be the delay, in milliseconds over seconds, of the copy of x that is in ``rest``.
 
-    Both (T,), of four times the longest delay or more.
+    Where a curve or a gain has changed x, ``rest`` has most of it without any delay: so if the best
+    delay is none, the best one that is clearly later is given too. Both (T,), of four times the
+    longest delay or more.
     """
     starts, correlations = _correlations(x, rest, rate)
+    found = [_swing_in(starts, correlations, 0, rate)]
+    if found[0].centre < 1000.0 * _CLEARLY_LATE_SECONDS:
+        least = round(_CLEARLY_LATE_SECONDS * rate)
+        found.append(_swing_in(starts, correlations[:, least:], least, rate))
+    return found
+
+
+def _swing_in(starts: np.ndarray, correlations: np.ndarray, least: int, rate: float) -> Sine:
+    """The sine through the best path of lags, the first of which is ``least``."""
     seconds = (starts + round(_FRAME_SECONDS * rate) // 2) / rate
     best = None
     for sign in (1.0, -1.0):
@@ -73,7 +101,7 @@ def find_swing(x: np.ndarray, rest: np.ndarray, rate: float) -> Sine:
             values = sign * correlations[np.arange(len(path)), path]
             best = (score, path, np.square(np.maximum(values, 0.0)))
     assert best is not None
-    return fit_sine(seconds, best[1] * (1000.0 / rate), best[2])
+    return fit_sine(seconds, (best[1] + least) * (1000.0 / rate), best[2])
 
 
 def _correlations(x: np.ndarray, rest: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
@@ -119,8 +147,8 @@ def _best_path(values: np.ndarray) -> tuple[np.ndarray, float]:
     return path, float(score.max()) / frames
 
 
-def _esr_with_copy(piece: Piece, swing: Sine, rate: float) -> float:
-    """Held-out ESR of a least-squares sum of taps of the dry and of the copy."""
+def _with_copy(piece: Piece, swing: Sine, rate: float) -> np.ndarray:
+    """The least-squares sum of taps of the dry and of the copy."""
     time = np.arange(len(piece.x))
     delayed = time - swing.at(time / rate) * (rate / 1000.0)
     columns = [np.pad(piece.x, (tap, 0))[: len(time)] for tap in range(_DRY_TAPS)]
@@ -132,4 +160,5 @@ def _esr_with_copy(piece: Piece, swing: Sine, rate: float) -> float:
     known = a[:, : piece.border]
     matrix = known @ known.T
     matrix += 1e-6 * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
-    return held_out_esr([piece], [np.linalg.solve(matrix, known @ piece.y[: piece.border]) @ a])
+    made: np.ndarray = np.linalg.solve(matrix, known @ piece.y[: piece.border]) @ a
+    return made

@@ -13,6 +13,10 @@ _KINDS = {
     "compressor": "a gain that yields to loud sound (compressor, limiter)",
     "nonlinear": "a distortion with a short memory (overdrive, fuzz, amplifier)",
     "modulated-gain": "a gain that swings (tremolo)",
+    "nonlinear+modulated-delay": "a distortion into a delay that swings",
+    "modulated-delay+nonlinear": "a delay that swings into a distortion",
+    "compressor+modulated-delay": "a compressor into a delay that swings",
+    "modulated-delay+compressor": "a delay that swings into a compressor",
     "unrelated": "no effect: the wet does not follow from the dry",
 }
 
@@ -47,7 +51,7 @@ def _echoes(findings: Findings) -> str:
 
 def _modulation(findings: Findings) -> str:
     found = findings.modulation
-    if findings.family == "modulated-delay":
+    if "modulated-delay" in findings.family:
         return (
             f"delay {found.centre_ms:.2f} ms, swinging by {found.depth_ms:.2f} ms "
             f"{found.rate_hz:.2f} times a second"

@@ -8,7 +8,8 @@ from fxfast.errors import PairError
 from fxfast.identify import Findings
 
 # By the families of ``fxfast.identify.FAMILIES``. What distorts is learnt by a WaveNet, a gain that
-# swings by a recurrent net. Sides that do not belong together have no model.
+# swings by a recurrent net, one thing into another by a chain. Sides that do not belong together
+# have no model.
 PRESET_OF_FAMILY: Mapping[str, str] = {
     "linear": "linear-10s",
     "feedback-delay": "delay",
@@ -17,6 +18,10 @@ PRESET_OF_FAMILY: Mapping[str, str] = {
     "compressor": "compressor",
     "modulated-gain": "lstm-16",
     "nonlinear": "a1-standard",
+    "nonlinear+modulated-delay": "a1-feather+chorus",
+    "modulated-delay+nonlinear": "chorus+a1-feather",
+    "compressor+modulated-delay": "compressor+chorus",
+    "modulated-delay+compressor": "chorus+compressor",
 }
 
 # Filters in the loop move an echo by so much a round.

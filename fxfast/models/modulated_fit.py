@@ -19,7 +19,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import lsqr
 
 from fxfast.data import Piece
-from fxfast.identify.modulation import MAX_DELAY_SECONDS, find_swing
+from fxfast.identify.modulation import MAX_DELAY_SECONDS, find_swings
+from fxfast.identify.periodic import Sine
 
 _SEARCH_SECONDS = 20.0
 _SEARCH_RATE = 16_000
@@ -163,20 +164,26 @@ def _with_another(chorus: Chorus, piece: Piece, sample_rate: int) -> Chorus:
     # Slowed down, a delay moves by few samples from one look to the next.
     slower = max(1, round(sample_rate / _SEARCH_RATE))
     looked, left = (resample_poly(side, 1, slower) for side in (dry, rest[some]))
-    sine = find_swing(looked, left, sample_rate / slower)
-    times = first / sample_rate + np.array([0.0, 0.25 / sine.rate_hz])
-    per_ms = sample_rate / 1000.0
-    # The sine of the piece, as sine and cosine at time 0 of the file.
-    at = np.array([float(sine.at(np.array([t]))[0]) for t in times - times[0]]) - sine.centre
-    turned = 2 * np.pi * sine.rate_hz * times[0]
-    waves = per_ms * np.array([[at[1] * np.cos(turned) + at[0] * np.sin(turned),
-                                at[0] * np.cos(turned) - at[1] * np.sin(turned)]])  # fmt: skip
-    rate = sine.rate_hz / sample_rate
-    voice = Swing(0.0, rate, sine.centre * per_ms, waves)
-    copy = read_between(heard, _times(piece) - voice.delay(_times(piece)), 2)[0]
-    voice = replace(voice, gain=float(copy @ rest) / max(float(copy @ copy), 1e-30))
+    voices = []
+    for sine in find_swings(looked, left, sample_rate / slower):
+        voice = _voice_of(sine, first, sample_rate)
+        copy = read_between(heard, _times(piece) - voice.delay(_times(piece)), 2)[0]
+        voice = replace(voice, gain=float(copy @ rest) / max(float(copy @ copy), 1e-30))
+        voices.append((-voice.gain * float(copy @ rest), voice))
+    voice = min(voices, key=lambda each: each[0])[1]
     wider = voice.with_harmonics(max([1, *(len(v.waves) for v in chorus.voices)]))
     return _refined(replace(chorus, voices=(*chorus.voices, wider)), piece, sample_rate, _STAGES)
+
+
+def _voice_of(sine: Sine, first: int, sample_rate: int) -> Swing:
+    """The sine of a piece that begins at sample ``first``, as sine and cosine at time 0 of the
+    file."""
+    at = np.array([float(sine.at(np.array([t]))[0]) for t in (0.0, 0.25 / sine.rate_hz)])
+    at, per_ms = at - sine.centre, sample_rate / 1000.0
+    turned = 2 * np.pi * sine.rate_hz * first / sample_rate
+    waves = per_ms * np.array([[at[1] * np.cos(turned) + at[0] * np.sin(turned),
+                                at[0] * np.cos(turned) - at[1] * np.sin(turned)]])  # fmt: skip
+    return Swing(0.0, sine.rate_hz / sample_rate, sine.centre * per_ms, waves)
 
 
 def _times(piece: Piece) -> np.ndarray:
