@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# What the temporary files match that a process leaves which is killed.
+PARTIAL_NAMES = ".fxfast-*.part"
+
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -25,6 +28,14 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink()
     with contextlib.suppress(OSError):
         _sync(path.parent)
+
+
+def is_taken(path: Path) -> bool:
+    """Whether something is at ``path`` that nothing new may be in: more than an empty folder, or
+    one in which a process was killed before its first file was whole."""
+    if not path.is_dir():
+        return path.exists()
+    return any(not each.match(PARTIAL_NAMES) for each in path.iterdir())
 
 
 def _sync(path: Path) -> None:

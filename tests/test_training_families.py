@@ -12,6 +12,7 @@ from pair_audio import guitar
 from fxfast import models
 from fxfast.audio.files import write_audio
 from fxfast.cli import main
+from fxfast.errors import RunError
 from fxfast.pairs.effects import EFFECTS
 from fxfast.pairs.pair_set import Pair
 from fxfast.training import Observer, TrainConfig, train
@@ -95,3 +96,32 @@ def test_five_seconds_are_learnt_with_a_warning(
     command = ["train", str(tmp_path / "pairs"), "--out", str(tmp_path / "run"), "--model", name]
     assert main(command) == 0
     assert "3.8 s for training, expected 20 s or more" in capsys.readouterr().err
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+    pairs, config = [pair("chorus", 3.0)], TrainConfig(epochs=2, device="cpu")
+    train(config, pairs, models.create("tcn-16"), tmp_path / "whole")
+    train(config, pairs, models.create("tcn-16"), tmp_path / "cut")
+    # As a process leaves it that is killed while it writes its first checkpoint, or its first file.
+    for path in (tmp_path / "cut").iterdir():
+        if path.name != "config.json":
+            path.unlink()
+    (tmp_path / "cut" / ".fxfast-17-c0ffee00.part").write_bytes(b"begun")
+    train(config, pairs, models.create("tcn-16"), tmp_path / "cut", resume=True)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".fxfast-17-c0ffee00.part").write_bytes(b"begun")
+    train(config, pairs, models.create("tcn-16"), tmp_path / "empty")
+    whole = tmp_path / "whole"
+    for name in ("cut", "empty"):
+        names = sorted(path.name for path in (tmp_path / name).iterdir())
+        assert names == sorted(path.name for path in whole.iterdir())
+        model = (tmp_path / name / "model.safetensors").read_bytes()
+        assert model == (whole / "model.safetensors").read_bytes()
+
+
+def test_a_run_whose_checkpoint_is_gone_is_not_begun_again_in_silence(tmp_path: Path) -> None:
+    pairs, config = [pair("chorus", 3.0)], TrainConfig(epochs=1, device="cpu")
+    train(config, pairs, models.create("tcn-16"), tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    with pytest.raises(RunError, match="expected a checkpoint to resume from, got no such file"):
+        train(config, pairs, models.create("tcn-16"), tmp_path / "run", resume=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxfast.errors import InputError, OutputExistsError
+from fxfast.whole_file import is_taken
 
 if TYPE_CHECKING:
     from fxfast.data import Data
@@ -273,16 +274,12 @@ def _require_options(args: argparse.Namespace) -> None:
         raise InputError("--out: expected the folder of the run, got none")
     if args.model is None and not args.resume:
         raise InputError("--model: expected the name of a model, got none")
-    if args.out is not None and not args.resume and not args.sanity and _is_taken(args.out):
+    if args.out is not None and not args.resume and not args.sanity and is_taken(args.out):
         # Before the audio is read: this is the quickest mistake to tell.
         raise OutputExistsError(
             f"{args.out}: expected a new folder for the run, got one that exists "
             f"(go on with --resume or name another)"
         )
-
-
-def _is_taken(path: Path) -> bool:
-    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
 
 
 def _set_up(args: argparse.Namespace) -> tuple[TrainConfig, AudioModel]:

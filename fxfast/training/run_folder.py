@@ -23,6 +23,7 @@ from fxfast.models import AudioModel, config_of_description, describe
 from fxfast.training.checkpoint import write_json, write_text
 from fxfast.training.config import TrainConfig
 from fxfast.training.observers import EpochRecord
+from fxfast.whole_file import PARTIAL_NAMES, is_taken
 
 FORMAT_VERSION = 2
 FREE_AT_RESUME = ("seconds", "epochs", "patience", "device")
@@ -57,6 +58,11 @@ class RunFolder:
     @property
     def result(self) -> Path:
         return self.path / "result.json"
+
+    @property
+    def was_killed_at_start(self) -> bool:
+        """Whether there is a run that did not come to its first checkpoint."""
+        return self.config.is_file() and not self.checkpoint.exists() and not self.log.exists()
 
 
 @dataclass(frozen=True)
@@ -94,15 +100,22 @@ def read_description(run_dir: Path) -> RunDescription:
         raise RunError(f"{path}: expected the configuration of a run, got {error}") from error
 
 
+def _remove_leftovers(folder: RunFolder) -> None:
+    """What a run that was killed had begun to write."""
+    for path in folder.path.glob(PARTIAL_NAMES):
+        path.unlink(missing_ok=True)
+
+
 def start_run(run_dir: Path, description: RunDescription) -> RunFolder:
     """Makes the folder of a new run. Raises ``OutputExistsError`` when something is there."""
     folder = RunFolder(Path(run_dir))
-    if folder.path.exists() and not (folder.path.is_dir() and not any(folder.path.iterdir())):
+    if is_taken(folder.path):
         raise OutputExistsError(
             f"{folder.path}: expected a new folder for the run, got one that exists "
             f"(resume it or name another)"
         )
     folder.path.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
     write_json(folder.config, {"format_version": FORMAT_VERSION, **asdict(description)})
     return folder
 
@@ -122,6 +135,7 @@ def continue_run(run_dir: Path, description: RunDescription) -> RunFolder:
         raise RunError(f"{folder.path}: expected the model of the run to resume, got another one")
     if before["data"] != now["data"]:
         raise RunError(f"{folder.path}: expected the pairs of the run to resume, got other audio")
+    _remove_leftovers(folder)
     write_json(folder.config, {"format_version": FORMAT_VERSION, **now})
     return folder
 

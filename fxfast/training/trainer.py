@@ -110,7 +110,7 @@ def train(
     if model.has_fit():
         pieces["train"] = list(data.train.pieces(from_start=model.hears_from_start))
     trainer = _Trainer(config, feed, pieces, levels, model, folder, sample_rate)
-    if resume:
+    if resume and not folder.was_killed_at_start:
         trainer.restore(load_checkpoint(folder.checkpoint))
     else:
         model.calibrate(levels.dry_rms, levels.wet_rms)
