@@ -123,11 +123,9 @@ def test_only_some_models_take_knobs() -> None:
             models.create(name, knobs=KNOBS)
 
 
-def test_the_command_takes_knobs_from_the_manifest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, records = tmp_path / "pairs", []
-    for pair in (turned(0, samples=36_000), turned(10, samples=36_000)):
+def write_pairs(folder: Path, pairs: list[Pair]) -> None:
+    records = []
+    for pair in pairs:
         for side, audio in (("dry", pair.dry), ("wet", pair.wet)):
             path = folder / side / f"{pair.name}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,14 +136,58 @@ def test_the_command_takes_knobs_from_the_manifest(
             PairRecord(pair.name, *names, *hashes, RATE, len(pair.dry), knobs=pair.knobs)
         )
     write_manifest(folder, records)
-    words = ["train", str(folder), "--epochs", "1", "--block", "256", "--batch", "2"]
-    assert main([*words, "--model", "a1-nano", "--out", str(tmp_path / "one")]) == 0
-    assert exchange.load(tmp_path / "one").knobs == (Knob("drive", 0, 10, 5),)
-    assert main([*words, "--model", "linear-200ms", "--out", str(tmp_path / "two")]) == 0
-    assert "knobs differ (drive) and linear-200ms takes none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a1-nano", "lstm-2x8", "tcn-16"])
+def test_commands_take_knobs_from_the_manifest(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, run = tmp_path / "pairs", tmp_path / "run"
+    write_pairs(pairs, [turned(drive, samples=36_000) for drive in (0, 10)])
+    words = ["train", str(pairs), "--block", "512", "--batch", "4", "--lr", "0.01", "--no-check"]
+    assert main([*words, "--model", name, "--out", str(run), "--epochs", "1"]) == 0
+    # A run goes on with its knobs; they are not said again.
+    assert main(["train", str(pairs), "--out", str(run), "--resume", "--epochs", "2"]) == 0
+    graph = exchange.load(run)
+    assert graph.knobs == (Knob("drive", 0, 10, 5),)
+    capsys.readouterr()
+    assert main(["evaluate", str(run), str(pairs), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"]["model"]["esr"] < 1.0
     (tmp_path / "in").mkdir()
-    sf.write(tmp_path / "in/a.wav", records and turned(3).dry, RATE, subtype="FLOAT")
-    out = tmp_path / "rendered"
-    words = ["render", str(tmp_path / "one"), str(tmp_path / "in"), "--out", str(out)]
-    assert main([*words, "--knob", "drive=7"]) == 0
-    assert sf.info(out / "a.wav").frames == 6000
+    dry = turned(3).dry
+    sf.write(tmp_path / "in/a.wav", dry, RATE, subtype="FLOAT")
+    (tmp_path / "c.csv").write_text("time_s,drive\n0,2\n0.5,8\n")
+
+    def rendered(*options: str) -> np.ndarray:
+        words = ["render", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "y")]
+        assert main([*words, "--overwrite", *options]) == 0
+        found: np.ndarray = sf.read(tmp_path / "y/a.wav", dtype="float32")[0]
+        return found
+
+    player = Player(graph)
+    curve = np.interp(np.arange(len(dry)) / RATE, [0, 0.5], [2, 8])
+    for options, knobs in (
+        ((), {}),
+        (("--knob", "drive=7"), {"drive": 7.0}),
+        (("--knob-curve", str(tmp_path / "c.csv")), {"drive": curve}),
+    ):
+        expected = player.render(dry, knobs)  # type: ignore[arg-type]
+        # Files hold 24 bits.
+        assert np.abs(rendered(*options) - np.clip(expected, -1, 1)).max() <= 2**-22
+    words = ["render", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "no"), "--knob"]
+    for wrong, message in (
+        ("drive=11", "knob drive: expected values from 0 to 10, got 11"),
+        ("gain=1", "knob: expected drive, got 'gain'"),
+    ):
+        assert main([*words, wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_model_without_knobs_is_told_what_it_misses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(tmp_path / "pairs", [turned(drive, samples=36_000) for drive in (0, 10)])
+    words = ["train", str(tmp_path / "pairs"), "--model", "linear-200ms", "--no-check"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    assert "knobs differ (drive) and linear-200ms takes none" in capsys.readouterr().err
+    assert exchange.load(tmp_path / "run").knobs == ()
