@@ -16,7 +16,7 @@ from tolerances import TOLERANCES
 
 from fxfast import exchange, models
 from fxfast.data import from_pairs
-from fxfast.errors import InputError, ModelError, PairError
+from fxfast.errors import InputError, ModelError, PairError, RunError
 from fxfast.graph import Knob
 from fxfast.models import AudioModel
 from fxfast.models.conv_stack import ConvLayerConfig, ConvStack, ConvStackConfig
@@ -244,3 +244,17 @@ def test_training_learns_what_the_knob_does(name: str, tmp_path: Path) -> None:
         evaluate_model(graph, from_pairs([replace(pairs[0], knobs={})]))
     with pytest.raises(PairError, match="expected the knobs of the model, drive, got none"):
         train(config, [pairs[0]], make(data.controls), tmp_path / "other")
+
+
+def test_a_run_of_a_version_without_knobs_goes_on(tmp_path: Path) -> None:
+    run, pairs = tmp_path / "run", [turned(0, samples=3000)]
+    train(replace(LANES, epochs=1), pairs, build("lstm", ()), run)
+    config = json.loads((run / "config.json").read_text())
+    del config["model"]["config"]["knobs"]
+    (run / "config.json").write_text(json.dumps(config))
+    result = train(replace(LANES, epochs=2), pairs, build("lstm", ()), run, resume=True)
+    assert result.epochs == 2
+    config["model"]["config"]["units"] = 9
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match="expected the model of the run to resume, got another one"):
+        train(replace(LANES, epochs=3), pairs, build("lstm", ()), run, resume=True)

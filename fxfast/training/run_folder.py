@@ -131,13 +131,18 @@ def continue_run(run_dir: Path, description: RunDescription) -> RunFolder:
         if name not in FREE_AT_RESUME:
             _require_same(folder, name, before["train"][name], now["train"][name])
     _require_same(folder, "sample_rate", before["sample_rate"], now["sample_rate"])
-    if config_of_description(before["model"]) != config_of_description(now["model"]):
+    if not _is_same_model(before["model"], now["model"]):
         raise RunError(f"{folder.path}: expected the model of the run to resume, got another one")
     if before["data"] != now["data"]:
         raise RunError(f"{folder.path}: expected the pairs of the run to resume, got other audio")
     _remove_leftovers(folder)
     write_json(folder.config, {"format_version": FORMAT_VERSION, **now})
     return folder
+
+
+def _is_same_model(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """A run of a version that knew fewer fields has the same config, but not the same JSON."""
+    return before == now or config_of_description(before) == config_of_description(now)
 
 
 def _require_same(folder: RunFolder, name: str, before: Any, now: Any) -> None:
