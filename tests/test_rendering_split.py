@@ -188,3 +188,18 @@ def test_what_goes_wrong_ahead_is_told_where_it_would_have_been() -> None:
         with cores.more(8) as free:
             assert free == 1
     cores.close()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_model_that_costs_less_than_its_files_is_not_cut(channels: int) -> None:
+    graph = ModelGraph(Linear(np.array([0.5, 0.25], np.float32)), RATE)
+    player, cores = Player(graph, threads=1), Cores(2)
+    split = SplitPlayer(player, cores)
+    assert split.is_cheap
+    assert not SplitPlayer(Player(MODELS["wavenet"], threads=1), cores).is_cheap
+    x_ct = noise(channels, 200_001)
+    stream = GridStream(split, channels)
+    y_ct = np.concatenate([stream.process(x_ct), stream.flush()], axis=1)
+    cores.close()
+    assert type(stream._stream) is type(player.stream(channels))
+    assert y_ct.tobytes() == player.render(x_ct).tobytes()

@@ -25,6 +25,7 @@ from fxfast.rendering.pipeline import BlockStream, StreamPlayer
 # A part repeats what the model hears before it: this long it costs a quarter at most.
 _PART_WARM_UPS = 4
 _MIN_PART_SAMPLES = 8192
+_CHEAP_MACS = 64  # for a sample: a few nanoseconds, as reading and writing one takes
 # Blocks of files that may be split: long enough for parts of their own.
 SPLIT_BLOCK_FRAMES = 1 << 17
 
@@ -135,11 +136,19 @@ class SplitPlayer:
     def grid_samples(self) -> int:
         return self.player.grid_samples
 
+    @property
+    def is_cheap(self) -> bool:
+        """Whether reading and writing a file takes far longer than the model: then parts, and
+        blocks that leave the cache, cost more than they save."""
+        return self.graph.macs_per_sample < _CHEAP_MACS
+
     def ahead(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """As ``Cores.ahead``."""
         return self.cores.ahead(blocks)
 
     def stream(self, channels: int = 1, knobs: dict[str, float] | None = None) -> BlockStream:
+        if self.is_cheap and knobs is None:
+            return self.player.stream(channels)
         if knobs is not None:
             # To settle with other knobs takes longer than a part saves.
             stream: BlockStream = self.player.stream(channels, knobs)  # type: ignore[call-arg]
