@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -13,6 +16,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 # The same examples in every run: a test that fails for someone fails for everyone.
 settings.register_profile("fxfast", derandomize=True, deadline=None, database=None)
 settings.load_profile("fxfast")
+
+
+@pytest.fixture(autouse=True)
+def same_luck_and_threads_in_any_order() -> Iterator[None]:
+    """No test draws other numbers, or sums in another order, because of those that ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch = sys.modules.get("torch")  # the tests without it do not wait for it
+    if torch is None:
+        yield
+        return
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
