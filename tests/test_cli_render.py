@@ -282,3 +282,50 @@ def test_inspect_of_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(ModelError, match=r"m\.safetensors: header length: expected"):
         command("inspect", tmp_path / "m.safetensors")
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_a_run_that_cannot_start_exits_with_2(
+    model: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is wrong, and with one line; 1 is for files that failed."""
+    out, file = tmp_path / "out", tmp_path / "a file"
+    file.write_text("no model")
+    ready = ["--out", str(out)]
+    for arguments, expected in (
+        ([str(tmp_path / "none.nam"), str(folder), *ready], "none.nam"),
+        ([str(file), str(folder), *ready], "a file"),
+        ([str(folder), *ready, "--chain", str(file) + ".wav"], "impulse response"),
+        ([model, str(folder), "--out", str(file)], "expected a folder for the output"),
+        ([model, str(folder / "none"), *ready], "expected a file, a folder or a glob"),
+        ([model, str(folder), *ready, "--report", str(tmp_path)], "--report: expected a file"),
+        ([model, str(folder), *ready, "--report", str(out / "r" / "x")], "--report: expected"),
+        ([model, str(folder), *ready, "--jobs", "0"], "jobs: expected an integer"),
+    ):
+        assert main(["render", *arguments]) == 2, arguments
+        error = capsys.readouterr().err
+        assert error.startswith("fxfast: error: ")
+        assert error.count("\n") == 1
+        assert expected in error
+        assert not out.exists()
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_a_report_that_cannot_be_written_is_an_error_in_a_line(
+    model: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from fxfast.rendering.outcomes import Outcomes
+
+    def full(outcomes: Outcomes, path: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Outcomes, "write_lines", full)
+    report = str(tmp_path / "report.jsonl")
+    ready = ["--out", str(tmp_path / "out"), "--report", report]
+    assert main(["render", model, str(folder), *ready]) == 1
+    assert f"{report}: cannot be written: No space left on device" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.wav").exists()

@@ -238,7 +238,7 @@ def test_fault_case_35_two_runs_on_one_output(
     os.kill(first.pid, signal.SIGSTOP)  # it goes on, however slow this process is
     with pytest.raises(LockedError, match="expected no other run with this output folder"):
         render([folder], out)
-    assert main(["render", str(model), str(folder), "--out", str(out)]) == 1
+    assert main(["render", str(model), str(folder), "--out", str(out)]) == 2
     assert "expected no other run with this output folder" in capsys.readouterr().err
     os.kill(first.pid, signal.SIGCONT)
     assert first.wait(timeout=120) == 0

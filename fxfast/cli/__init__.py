@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from fxfast import __version__
-from fxfast.errors import FxfastError, InputError
+from fxfast.errors import FxfastError
 
 COMMANDS = (
     *("demo", "signals", "effects", "pairs", "pack", "identify", "train", "evaluate"),
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except FxfastError as error:
         print(f"fxfast: error: {error}", file=sys.stderr)
-        return int(getattr(args, "exit_of_input_error", 1)) if isinstance(error, InputError) else 1
+        starts = getattr(args, "errors_of_start", ())
+        return 2 if isinstance(error, starts) else 1
     except KeyboardInterrupt:
         print("fxfast: interrupted", file=sys.stderr)
         return 130

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from fxfast.cli.library_options import add_files, add_run, names_of, options_of
 from fxfast.cli.model_options import add_model_choices
 from fxfast.cli.render_options import add_chain, add_processing, load_chain_of, processing_of
-from fxfast.errors import FxfastError, InputError
+from fxfast.errors import (
+    AudioFileError,
+    BuildError,
+    FxfastError,
+    InputError,
+    LockedError,
+    ModelError,
+    RunError,
+)
 
 if TYPE_CHECKING:
     from fxfast.graph import ModelGraph
@@ -26,6 +34,8 @@ _DESCRIPTION = (
     "the others; the exit code is 0, 1 if any file failed, 2 if the run cannot start, 130 if it "
     "was interrupted."
 )
+# What says that a run cannot start, before any file was touched.
+_ERRORS_OF_START = (InputError, ModelError, BuildError, LockedError, AudioFileError)
 _USAGE = "fxfast render [OPTION ...] MODEL INPUT [INPUT ...] --out DIR"
 
 
@@ -52,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
     add_files(parser)
     add_processing(parser)
     add_run(parser)
-    parser.set_defaults(run=run, exit_of_input_error=2)
+    parser.set_defaults(run=run, errors_of_start=_ERRORS_OF_START)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,6 +87,8 @@ def _render(args: argparse.Namespace) -> LibraryReport:
     from fxfast.cli.library_watch import stopping_signals, watched_run
     from fxfast.rendering import render_library
 
+    if args.report is not None:
+        _check_report(args.report)
     models, inputs = _models_and_inputs(args)
     options, names, processing = options_of(args), names_of(args), processing_of(args)
     with watched_run() as watcher, stopping_signals(watcher):
@@ -96,8 +108,26 @@ def _render(args: argparse.Namespace) -> LibraryReport:
             watcher=watcher,
         )
         if args.report is not None:
-            report.files.write_lines(args.report)
+            _write_report(report, args.report)
     return report
+
+
+def _check_report(path: str) -> None:
+    """Raise ``InputError`` for a report that could not be written: before hours of work."""
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise InputError(
+            f"--report: expected a file in a folder that can be written to, got {path!r}"
+        )
+
+
+def _write_report(report: LibraryReport, path: str) -> None:
+    from fxfast.audio.paths import printable, reason
+
+    try:
+        report.files.write_lines(path)
+    except OSError as error:
+        raise RunError(f"{printable(path)}: cannot be written: {reason(error)}") from error
 
 
 def _models_and_inputs(args: argparse.Namespace) -> tuple[dict[str, ModelGraph], list[str]]:
