@@ -22,7 +22,7 @@ from fxfast.errors import FxfastError, ModelError
 from fxfast.exchange import load
 from fxfast.graph import ModelGraph
 from fxfast.pairs.manifest import MANIFEST_NAME, read_manifest
-from fxfast.rendering.journal import JOURNAL_NAME, decode_line, read_journal
+from fxfast.rendering.journal import JOURNAL_NAME, Entries, decode_line, read_journal
 
 # In memory where that is possible: the disk would be the slowest part.
 _MEMORY = Path("/dev/shm")
@@ -140,13 +140,24 @@ def native(data: bytes) -> None:
 
 
 def journal(data: bytes) -> None:
-    """The journal of a render run: every byte is read, nothing raises."""
+    """The journal of a render run: every byte is read, nothing raises, and the engine's reader
+    believes what its plain twin does."""
     path = _file(JOURNAL_NAME, data)
-    entries = read_journal(FOLDER)
-    assert len(entries) + entries.bad_lines <= data.count(b"\n") + 1
+    found: list[Entries] = []
+    bad_lines = read_journal(FOLDER, found.append)
     path.unlink()
-    for line in data.splitlines(keepends=True):
-        decode_line(line)
+    assert sum(map(len, found)) + bad_lines <= data.count(b"\n") + 1
+    plain = Entries()
+    for line in data.split(b"\n")[:-1]:
+        plain.add(line + b"\n")
+        decode_line(line + b"\n")
+    torn = data.rpartition(b"\n")[2]
+    if torn:
+        plain.add(torn)
+    assert bad_lines == plain.bad_lines
+    for column in ("out_key", "work_key", "run_key", "size", "mtime_ns"):
+        engine = [number for entries in found for number in getattr(entries, column)]
+        assert engine == list(getattr(plain, column))
 
 
 def manifest(data: bytes) -> None:
