@@ -176,7 +176,11 @@ class DelayModel(FittedModel):
         place = torch.remainder(turned, 1.0) * len(table)
         entry = place.detach().long() % len(table)
         share = (place - place.detach().floor()).to(table.dtype)
-        offset = table[entry] + share * (table[(entry + 1) % len(table)] - table[entry])
+        low, high = (
+            table.index_select(0, each.reshape(-1)).view(each.shape)
+            for each in (entry, (entry + 1) % len(table))
+        )
+        offset = low + share * (high - low)
         whole = offset.detach().floor()
         return whole.long() + self.base[voice], offset - whole
 
@@ -189,11 +193,9 @@ class DelayModel(FittedModel):
             f = left if left.ndim == 1 else left[:, None]
 
             def at(k: int, place: torch.Tensor = time - whole) -> torch.Tensor:
-                index = place - k
-                if index.ndim == 2:
-                    index = index[:, None].expand_as(u_bct)
-                    return u_bct.gather(2, index.clamp_min(0)) * (index >= 0)
-                return u_bct[..., index.clamp_min(0)] * (index >= 0)
+                # Not by indexing, whose gradient is summed in the order of the threads.
+                index = (place - k).view(-1, 1, u_bct.shape[2]).expand_as(u_bct)
+                return u_bct.gather(2, index.clamp_min(0)) * (index >= 0)
 
             if int(self.points) == 2:
                 d_bct = d_bct + gain * (at(0) + f * (at(1) - at(0)))
