@@ -70,7 +70,7 @@ def test_rows_of_blocks_say_where_in_their_files_they_begin() -> None:
             at = [p.dry[int(start) : int(start) + len(heard)] for p in pairs]
             assert any(np.array_equal(heard, each) for each in at)
             seen += 1
-    assert seen > 20
+    assert seen > 10
     (first, *_) = data.validation.spans
     later = Blocks.of(data.validation, 65, batch_size=256, run=256, seed=0, threads=0)
     next(iter(later))
