@@ -39,7 +39,7 @@ PAIRS = ROOT.parent / "shared" / "data" / "pairs"
 TASKS: dict[str, tuple[str, float | None]] = {
     "openamp_tubescreamer": ("a1-standard", 0.03),
     "openamp_bluesdriver": ("a1-standard", 0.03),
-    "cl1b_GC": ("compressor", None),
+    "cl1b_GC": ("compressor+coupling", None),
     "cl1b_MC": ("compressor", None),
     "cl1b_HC": ("compressor", None),
     "openamp_bluesdriver_within": ("a1-standard", 0.03),

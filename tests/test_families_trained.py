@@ -58,6 +58,7 @@ FAMILIES: dict[str, Callable[[], AudioModel]] = {
     "conv and lstm": lambda: models.create("conv-lstm-24"),
     "long linear": lambda: preset("linear-200ms", seconds=300 / 48_000),
     "echo": lambda: model_of(echo()),
+    "coupling": lambda: models.create("coupling"),
     "chorus": lambda: model_of(chorus()),
     "flanger": lambda: model_of(flanger()),
     "compressor": pressing,
