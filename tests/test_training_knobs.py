@@ -15,7 +15,8 @@ from tolerances import TOLERANCES
 
 from fxfast import exchange, models
 from fxfast.cli import main
-from fxfast.data import from_pairs
+from fxfast.cli.identify import identify_pairs
+from fxfast.data import from_pairs, pack
 from fxfast.errors import InputError, ModelError, PairError
 from fxfast.graph import Knob
 from fxfast.models.inputs import with_knobs
@@ -191,3 +192,19 @@ def test_a_model_without_knobs_is_told_what_it_misses(
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     assert "knobs differ (drive) and linear-200ms takes none" in capsys.readouterr().err
     assert exchange.load(tmp_path / "run").knobs == ()
+
+
+def test_pairs_at_several_settings_are_identified_at_one(tmp_path: Path) -> None:
+    """Together, a level that is turned between pairs is a gain that swings."""
+    dry = make_pair(40_000).dry
+    pairs = [
+        Pair(f"{level:g}", dry, (level * dry).astype(np.float32), RATE, {"level": level})
+        for level in (0.05, 0.3, 1.0)
+    ]
+    write_pairs(tmp_path / "pairs", pairs)
+    assert identify_pairs(tmp_path / "pairs").family == "linear"
+    pack(pairs, tmp_path / "p.fxpack")
+    assert identify_pairs(tmp_path / "p.fxpack").family == "linear"
+    without = [replace(pair, knobs={}) for pair in pairs]
+    write_pairs(tmp_path / "without", without)
+    assert identify_pairs(tmp_path / "without").family != "linear"

@@ -260,3 +260,11 @@ def test_the_size_of_a_step_grows_with_the_receptive_field() -> None:
     with pytest.raises(InputError, match="segment_blocks: expected an integer of at least 1"):
         TrainConfig(segment_blocks=0)
     assert np.isfinite(lanes.learning_rate)
+
+
+def test_weights_that_run_away_end_the_run_with_a_cause(tmp_path: Path) -> None:
+    """A cell squashes everything: the loss stays finite where the weights are beyond all use."""
+    config = replace(LANES, learning_rate=1e12, max_gradient_norm=0.0)
+    said = r"expected finite values of at most 1e\+06, got .* \(a smaller one may help\)"
+    with pytest.raises(RunError, match=said):
+        train(config, [make_pair()], recurrent_model("lstm"), tmp_path / "run")

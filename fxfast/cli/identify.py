@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from fxfast.data import Piece
     from fxfast.identify import Findings
+    from fxfast.pairs.pair_set import Pair
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,14 +39,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def identify_pairs(path: Path) -> Findings:
-    """The findings of a folder of pairs or of a packed file."""
+    """The findings of a folder of pairs or of a packed file; of pairs whose knobs are turned, those
+    at the setting of which there is most."""
     from fxfast.identify import identify
     from fxfast.pairs.pair_set import load_pairs
 
     if not path.is_file():
         pairs = load_pairs(path)
-        return identify([(pair.dry, pair.wet) for pair in pairs], pairs[0].sample_rate)
+        return identify(_of_one_setting(pairs), pairs[0].sample_rate)
     from fxfast.data import load
 
     data = load(path)
-    return identify([(piece.dry, piece.wet) for piece in data.train.pieces()], data.sample_rate)
+    return identify(_of_one_setting(data.train.pieces()), data.sample_rate)
+
+
+def _of_one_setting(pairs: Iterable[Pair | Piece]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Dry and wet at one setting of the knobs: two settings are two effects, and what differs
+    between them would count as distortion or as a gain that moves."""
+    settings: dict[tuple[tuple[str, float], ...], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for pair in pairs:
+        key = tuple(sorted(pair.knobs.items()))
+        settings.setdefault(key, []).append((pair.dry, pair.wet))
+    return max(settings.values(), key=lambda found: sum(len(dry) for dry, _ in found))

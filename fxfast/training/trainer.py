@@ -12,7 +12,7 @@ import torch
 
 from fxfast import exchange
 from fxfast.data import Data, Piece, Split, from_pairs
-from fxfast.errors import PairError, RunError
+from fxfast.errors import ModelValueError, PairError, RunError
 from fxfast.models import AudioModel
 from fxfast.pairs.pair_set import Pair
 from fxfast.player import Player
@@ -349,7 +349,13 @@ class _Trainer:
             )
 
     def _validate(self) -> float:
-        graph = self.model.to_graph(self.sample_rate)
+        try:
+            graph = self.model.to_graph(self.sample_rate)
+        except ModelValueError as error:
+            raise RunError(
+                f"{error}, in epoch {self.epoch} at learning rate "
+                f"{self.optimisation.learning_rate:.2g} (a smaller one may help)"
+            ) from error
         field = unscored_samples(self.model) + 1
         validation_esr = evaluate(graph, self.pieces["validation"], field)
         if validation_esr < self.best_esr:
