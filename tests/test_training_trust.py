@@ -73,6 +73,10 @@ def test_overfitting_is_told_in_words() -> None:
     worse = judge(epochs([1.0, 0.1, 0.5, 0.6, 0.7, 0.8], [1.0, 0.1, 0.5, 0.6, 0.7, 0.8]))
     assert not worse.overfits
     assert "smaller learning rate" in worse.words
+    far = judge(epochs(falling, [1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]))
+    assert not far.overfits
+    assert "from afar: validation ESR 0.30000 beside a training loss of 0.02000" in far.words
+    assert "no overfitting" in judge(epochs(falling, falling)).words
     assert "too few" in judge(epochs([1.0], [1.0])).words
 
 

@@ -13,6 +13,8 @@ import numpy as np
 WORSE = 1.1
 LEAST_EPOCHS = 3
 LEAST_SHARE = 0.15
+# So many times the training loss, validation is another matter than training even where it falls.
+GAP = 5.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,14 @@ def judge(epochs: Sequence[Mapping[str, Any]]) -> Verdict:
             f"not overfitting: validation and training are both worse than in epoch "
             f"{trained[best]['epoch']}; a smaller learning rate would help",
         )
-    return Verdict(
-        False,
-        f"no overfitting: validation ESR {validation[best]:.5f} beside a training loss of "
-        f"{losses[best]:.5f} in the best epoch ({trained[best]['epoch']})",
+    figures = (
+        f"validation ESR {validation[best]:.5f} beside a training loss of {losses[best]:.5f} "
+        f"in the best epoch ({trained[best]['epoch']})"
     )
+    if validation[best] > GAP * losses[best]:
+        return Verdict(
+            False,
+            f"validation still follows training, from afar: {figures}; training is learnt in "
+            f"detail that does not carry over, or lacks what validation has: more audio would help",
+        )
+    return Verdict(False, f"no overfitting: {figures}")
