@@ -85,8 +85,7 @@ def test_echoes_and_memory() -> None:
     assert found_of("overdrive").linear.memory_seconds < 0.05
 
 
-@pytest.mark.parametrize("second", [0.5, 0.25])
-@pytest.mark.parametrize("time_ms", [100.0, 250.0])
+@pytest.mark.parametrize(("time_ms", "second"), [(100.0, 0.5), (250.0, 0.25)])
 def test_two_taps_are_told_from_a_loop(time_ms: float, second: float) -> None:
     dry, delay = guitar(SECONDS), round(0.001 * time_ms * RATE)
     late, later = (np.concatenate([np.zeros(n), dry[:-n]]) for n in (delay, 2 * delay))

@@ -79,6 +79,7 @@ SUITE = (
     Case("linear-10s"),
     Case("delay"),
     Case("chorus"),
+    Case("coupling"),
     Case("compressor"),
     Case("gate"),
 )
