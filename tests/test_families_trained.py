@@ -19,6 +19,7 @@ from fxfast import ModelGraph, models
 from fxfast.exchange.torchscript import export_torchscript
 from fxfast.models.base import AudioModel, class_of
 from fxfast.models.chain import ChainConfig, ChainModel
+from fxfast.models.wavenet_config import ActivationConfig, LayerArrayConfig, plain_array
 from fxfast.player import Player
 
 RATE = 16_000
@@ -41,6 +42,13 @@ def pressing() -> AudioModel:
     return model
 
 
+def short_arrays() -> tuple[LayerArrayConfig, ...]:
+    """Two arrays as in A1, of few layers: the gradients of a long net take long to measure."""
+    tanh = ActivationConfig("tanh")
+    first = plain_array(4, [3] * 4, [1, 2, 4, 64], tanh, head_channels=2, head_bias=False)
+    return first, plain_array(2, [3] * 3, [1, 8, 32], tanh)
+
+
 def gating() -> AudioModel:
     model = models.create("gate")
     # A ramp of 34 steps: one of 50 ends a sample later where 50 times 0.02 is rounded below 1.
@@ -52,7 +60,7 @@ def gating() -> AudioModel:
 
 FAMILIES: dict[str, Callable[[], AudioModel]] = {
     "conv stack": lambda: models.create("tcn-16"),
-    "wavenet": lambda: models.create("a1-nano"),
+    "wavenet": lambda: preset("a1-nano", arrays=short_arrays()),
     "lstm": lambda: models.create("lstm-16"),
     "gru": lambda: preset("lstm-16", cell="gru", layers=2),
     "conv and lstm": lambda: models.create("conv-lstm-24"),
