@@ -39,7 +39,7 @@ def engine_ways(
             rows = _rows(audio, count, samples)
             return thread_seconds(lambda: offline.render(rows))
 
-        samples = budget.samples(render, count)
+        samples = budget.samples(render, count, offline.grid_samples)
         heard = _rows(audio, count, budget.error_samples(truth_samples, count))
         yield Way(
             with_streams(f"engine {isa}", count),

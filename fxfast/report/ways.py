@@ -62,9 +62,9 @@ class Budget:
     limit: int
     macs: int
 
-    def samples(self, run: Callable[[int], float], streams: int = 1) -> int:
-        """How many samples of each stream a run is of."""
-        start = max(_MIN_SAMPLES, min(256, _FIRST_MULTIPLY_ADDS // (streams * self.macs)))
+    def samples(self, run: Callable[[int], float], streams: int = 1, least: int = 1) -> int:
+        """How many samples of each stream a run is of, at least so many where there are."""
+        start = max(_MIN_SAMPLES, least, min(256, _FIRST_MULTIPLY_ADDS // (streams * self.macs)))
         return run_length(run, self.limit, self.target_seconds, start)
 
     def error_samples(self, samples: int, streams: int) -> int:
