@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "bindings/checksum_module.h"
+#include "base/read_back.h"
 #include "bindings/columns.h"
 #include "bindings/folder_listing.h"
 
@@ -262,10 +262,32 @@ class KeyIndex {
   std::vector<std::int32_t> table_;
 };
 
+// --- outputs ---------------------------------------------------------------------
+
+bool file_reads_back(int fd, const py::buffer& any, std::int64_t offset) {
+  const py::buffer_info bytes = any.request();
+  if (!PyBuffer_IsContiguous(bytes.view(), 'C')) {
+    throw InputError("data: expected bytes in one piece, got strides");
+  }
+  int same, error;
+  {
+    py::gil_scoped_release release;
+    same = reads_back(fd, static_cast<const std::byte*>(bytes.ptr),
+                      static_cast<std::size_t>(bytes.size * bytes.itemsize), offset);
+    error = errno;
+  }
+  if (same < 0) {
+    errno = error;
+    PyErr_SetFromErrno(PyExc_OSError);
+    throw py::error_already_set();
+  }
+  return same == 1;
+}
+
 }  // namespace
 
 void bind_library(py::module_& module) {
-  bind_checksum(module);
+  module.def("reads_back", &file_reads_back, py::arg("fd"), py::arg("data"), py::arg("offset"));
   py::class_<FolderNames>(module, "FolderNames")
       .def(py::init(&list_folder), py::arg("path"), py::arg("suffixes"))
       .def("__len__", &FolderNames::size)
