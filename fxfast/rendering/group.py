@@ -8,6 +8,7 @@ a file alone, an error stays with its file, and a file that ends leaves the grou
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from fxfast.rendering.rendered_file import BlockStream, StreamPlayer
 # As many as the kernels keep busy; more would only hold more files open.
 GROUP_FILES = 16
 # Threads wait for each other at every block: fewer, larger ones than those of a file alone.
-GROUP_BLOCK_FRAMES = 1 << 16
+GROUP_BLOCK_FRAMES = 1 << 18
 
 
 class GroupPlayer(StreamPlayer, Protocol):
@@ -47,13 +48,34 @@ class Request(Generic[_Stream]):
         self.ready = threading.Event()  # it leads, or its output or error is there
 
 
+class _Slots:
+    """A semaphore, of what Python has in C."""
+
+    def __init__(self, count: int) -> None:
+        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(count):
+            self.release()
+
+    def acquire(self) -> None:
+        self._free.get()
+
+    def release(self) -> None:
+        self._free.put(None)
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
 class Group:
     """The files that are open for ``jobs`` jobs; at most ``jobs`` threads work at once."""
 
     def __init__(self, player: GroupPlayer, jobs: int) -> None:
         self._player = player
         self._jobs = jobs
-        self._slots = threading.Semaphore(jobs)
+        self._slots = _Slots(jobs)
         self._lock = threading.Lock()
         self._open_files = 0
         self._waiting: list[Request[BlockStream]] = []

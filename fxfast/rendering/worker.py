@@ -77,6 +77,7 @@ class Worker:
         self._groups = [
             Group(player, work.jobs) if can_group(player) else None for player in work.players
         ]
+        self._started = threading.Event()
         self._cores = Cores(work.jobs)
         self._players = [_sharing(player, self._cores, work.open_jobs) for player in work.players]
         self._threads = [
@@ -85,13 +86,17 @@ class Worker:
         ]
 
     def start(self) -> None:
-        # Every thread starts before the first file: one that cannot start shows here.
+        # Every thread starts before the first file: one that cannot start shows here, and the first
+        # that has a block does not take itself for the only one of its group.
         if self._work.journal is not None:
             self._publisher = Publisher(
                 self._open_root, self._work.journal, self._broken, sync=self._work.sync
             )
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        finally:
+            self._started.set()
 
     def join(self) -> None:
         """Wait for the threads, and for the files that they handed over."""
@@ -112,6 +117,7 @@ class Worker:
             self._broken(error)
 
     def _run(self) -> None:
+        self._started.wait()
         while (command := self._take()) is not None:
             kind, job = command
             self._emit({"state": "work", "of": job})
