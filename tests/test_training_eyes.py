@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,36 @@ def test_tensorboard_gets_the_curves_also_after_a_stop(tmp_path: Path) -> None:
     assert [value for _, value in got["ESR/validation"]] == pytest.approx(expected, rel=1e-5)
     assert len(got["loss/train"]) == -(-sum(int(epoch["steps"]) for epoch in log) // 10)
     assert {"run/data wait", "run/learning rate", "run/steps per second"} <= set(got)
+
+
+@pytest.mark.parametrize(
+    ("batch", "epochs", "stop"),
+    [
+        (3, 4, {"step": 40}),  # goes on shortly before the end of an epoch
+        (99, 12, {"epoch": 10}),  # a step in each epoch
+    ],
+)
+def test_tensorboard_keeps_every_point_of_a_run_that_went_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, epochs: int, stop: dict[str, int]
+) -> None:
+    files = pytest.importorskip("tensorboard.summary.writer.event_file_writer")
+    # Files of one second are read in the order of a counter, as text: 10 comes before 9.
+    monkeypatch.setattr(files, "_global_uid", type(files._global_uid)(100))
+    monkeypatch.setattr("fxfast.training.trainer.CHECKPOINT_SECONDS", -1.0)  # after every step
+    config = replace(SMALL, batch_blocks=batch, epochs=epochs)
+    runs = tmp_path / "whole", tmp_path / "cut"
+    boards = [TensorBoardLog(run) for run in runs]
+    train(config, [make_pair()], small_model(), runs[0], observers=[boards[0]])
+    cut_by = [boards[1], StopAfter(**stop)]
+    with pytest.raises(KeyboardInterrupt):
+        train(config, [make_pair()], small_model(), runs[1], observers=cut_by)
+    boards.append(TensorBoardLog(runs[1]))
+    train(config, [make_pair()], small_model(9), runs[1], resume=True, observers=[boards[2]])
+    for board in boards:
+        board.close()
+    whole, cut = (scalars(run / "tensorboard") for run in runs)
+    for name in ("loss/train", "loss/train of epoch", "ESR/validation", "ESR/best"):
+        assert cut[name] == whole[name], name
 
 
 def test_the_picture_of_a_run_is_a_png(tmp_path: Path) -> None:
