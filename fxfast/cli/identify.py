@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fxfast.identify import Findings
     from fxfast.pairs.pair_set import Pair
 
+    Setting = tuple[tuple[str, float], ...]
+    Sounds = list[tuple[np.ndarray, np.ndarray]]
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
@@ -46,18 +49,22 @@ def identify_pairs(path: Path) -> Findings:
 
     if not path.is_file():
         pairs = load_pairs(path)
-        return identify(_of_one_setting(pairs), pairs[0].sample_rate)
+        return identify(_most(pairs), pairs[0].sample_rate)
     from fxfast.data import load
 
     data = load(path)
-    return identify(_of_one_setting(data.train.pieces()), data.sample_rate)
+    return identify(_most(data.train.pieces()), data.sample_rate)
 
 
-def _of_one_setting(pairs: Iterable[Pair | Piece]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Dry and wet at one setting of the knobs: two settings are two effects, and what differs
-    between them would count as distortion or as a gain that moves."""
-    settings: dict[tuple[tuple[str, float], ...], list[tuple[np.ndarray, np.ndarray]]] = {}
+def by_setting(pairs: Iterable[Pair | Piece]) -> dict[Setting, Sounds]:
+    """Dry and wet at each setting of the knobs, in order: two settings are two effects, and what
+    differs between them would count as distortion or as a gain that moves."""
+    settings: dict[Setting, Sounds] = {}
     for pair in pairs:
         key = tuple(sorted(pair.knobs.items()))
         settings.setdefault(key, []).append((pair.dry, pair.wet))
-    return max(settings.values(), key=lambda found: sum(len(dry) for dry, _ in found))
+    return dict(sorted(settings.items()))
+
+
+def _most(pairs: Iterable[Pair | Piece]) -> Sounds:
+    return max(by_setting(pairs).values(), key=lambda found: sum(len(dry) for dry, _ in found))

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fxfast.cli.auto_model import chosen_model
 from fxfast.errors import InputError, OutputExistsError
 from fxfast.whole_file import is_taken
 
@@ -64,7 +65,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="architecture by name, e.g. conv-64-32; auto: the one that suits what the pairs hold",
+        help="architecture by name, e.g. conv-64-32; auto: the one that suits what the pairs hold, "
+        "with the knobs that are turned in them as inputs",
     )
     parser.add_argument("--out", metavar="RUN_DIR", type=Path, help="folder of the run")
     parser.add_argument(
@@ -176,11 +178,13 @@ def run(args: argparse.Namespace) -> int:
     from fxfast.training import ProgressBar, check_identity, train
 
     _require_options(args)
-    if args.model == "auto":
-        args.model = _chosen_model(args)
-    config, model = _set_up(args)
+    if args.resume and args.model == "auto":
+        args.model = None  # that of the run
+    config, named = _set_up(args)
     data = _material(args, config)
-    model = _conditioned(args, config, model, data)
+    if args.model == "auto":
+        args.model = chosen_model(data, sys.stderr if args.json else sys.stdout)
+    model = _conditioned(args, config, named, data)
     with ProgressBar("sanity check" if args.sanity else "training") as bar, ExitStack() as stack:
         observers: list[Observer] = [bar, *_observers(args)]
         for observer in observers:
@@ -195,21 +199,6 @@ def run(args: argparse.Namespace) -> int:
     _draw(data, args)
     print(json.dumps(asdict(result)) if args.json else _summary(result))
     return 0
-
-
-def _chosen_model(args: argparse.Namespace) -> str | None:
-    """The preset that suits the first pairs, and why, in words; on a resume that of the run."""
-    from fxfast.cli.identify import identify_pairs
-    from fxfast.identify import describe
-    from fxfast.models.choice import preset_for
-
-    if args.resume:
-        return None
-    findings = identify_pairs(args.pairs[0])
-    preset = preset_for(findings)
-    stream = sys.stderr if args.json else sys.stdout
-    print(f"{describe(findings)}\nmodel: {preset}, for {findings.family}", file=stream)
-    return preset
 
 
 def _material(args: argparse.Namespace, config: TrainConfig) -> Data:
@@ -232,15 +221,17 @@ def _material(args: argparse.Namespace, config: TrainConfig) -> Data:
 
 
 def _conditioned(
-    args: argparse.Namespace, config: TrainConfig, model: AudioModel, data: Data
+    args: argparse.Namespace, config: TrainConfig, named: AudioModel | None, data: Data
 ) -> AudioModel:
     """The model with the knobs that are turned in the data as inputs, if it can have any."""
     from fxfast import models
 
+    takes_knobs = args.model is not None and models.takes_knobs(args.model)
+    if takes_knobs and data.controls:
+        return models.create(args.model, seed=config.seed, knobs=data.controls)
+    model = named or models.create(args.model, seed=config.seed)
     if args.model is None or not data.controls:
         return model
-    if models.takes_knobs(args.model):
-        return models.create(args.model, seed=config.seed, knobs=data.controls)
     names = ", ".join(knob.name for knob in data.controls)
     print(
         f"fxfast: warning: pairs: knobs differ ({names}) and {args.model} takes none: it learns "
@@ -282,7 +273,8 @@ def _require_options(args: argparse.Namespace) -> None:
         )
 
 
-def _set_up(args: argparse.Namespace) -> tuple[TrainConfig, AudioModel]:
+def _set_up(args: argparse.Namespace) -> tuple[TrainConfig, AudioModel | None]:
+    """The settings and the model, None where the pairs are to say which."""
     from fxfast import models
     from fxfast.training import TrainConfig, read_description
 
@@ -294,6 +286,8 @@ def _set_up(args: argparse.Namespace) -> tuple[TrainConfig, AudioModel]:
         if "seconds" in given and "epochs" not in given:
             given["epochs"] = None
         config = TrainConfig(**given)
+        if args.model == "auto":
+            return config, None
         return config, models.create(args.model, seed=config.seed)
     description = read_description(args.out)
     config = TrainConfig(**{**asdict(description.train), **given})

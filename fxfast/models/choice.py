@@ -24,6 +24,17 @@ PRESET_OF_FAMILY: Mapping[str, str] = {
     "modulated-delay+compressor": "chorus+compressor",
 }
 
+# What learns an effect at all settings of its knobs together: nets alone take knobs.
+CONDITIONED_PRESET_OF_FAMILY: Mapping[str, str] = {
+    "linear": "a1-standard",
+    "nonlinear": "a1-standard",
+    "gate": "a1-standard",
+    "compressor": "a1-standard",
+    "modulated-gain": "lstm-16",
+}
+# A net learns these, but far from as well as the model of one setting.
+ROUGHLY_CONDITIONED = ("gate", "compressor")
+
 # Filters in the loop move an echo by so much a round.
 _ROUND_MS, _ROUND_SHARE = 1.0, 0.005
 
@@ -42,6 +53,31 @@ def preset_for(findings: Findings) -> str:
             + "; ".join(findings.reasons)
         )
     return preset
+
+
+def conditioned_preset_for(settings: Mapping[str, Findings], hears_seconds: float) -> str:
+    """The preset that takes knobs and suits what was found at each of several settings of them; a
+    setting is named as a person would. ``hears_seconds`` is how far back a WaveNet hears.
+
+    Raises ``PairError`` where dry and wet of a setting do not belong together, and where what was
+    found is learnt by models without knobs alone."""
+    chosen = []
+    for setting, findings in settings.items():
+        alone = preset_for(findings)
+        preset = CONDITIONED_PRESET_OF_FAMILY.get(findings.family)
+        is_long = findings.family == "linear" and findings.linear.memory_seconds > hears_seconds
+        if preset is None or is_long:
+            memory = f" with a memory of {findings.linear.memory_seconds:.2f} s" if is_long else ""
+            raise PairError(
+                f"pairs: expected an effect that a model with knobs can learn, got "
+                f"{findings.family}{memory} at {setting}: train each setting alone, from a folder "
+                f"with its pairs and `--model {alone}`, or name a model for what the settings have "
+                f"in common"
+            )
+        chosen.append(preset)
+    # A gain that swings may stand still at one setting; what it starts from is a state.
+    swinging = CONDITIONED_PRESET_OF_FAMILY["modulated-gain"]
+    return swinging if swinging in chosen else chosen[0]
 
 
 def _comes_round(echo_ms: Sequence[float]) -> bool:
