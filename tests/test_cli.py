@@ -53,7 +53,7 @@ def test_an_interrupt_is_exit_code_130(
 def test_every_command_module_is_listed() -> None:
     folder = Path(__file__).resolve().parent.parent / "fxfast" / "cli"
     shared = {"__init__", "model_options", "pair_variants", "progress", "render_options"}
-    shared |= {"library_options", "library_watch"}
+    shared |= {"auto_model", "library_options", "library_watch"}
     modules = {path.stem for path in folder.glob("*.py")} - shared
     assert modules == set(COMMANDS)
     assert build_parser().parse_args(["doctor"]).command == "doctor"
