@@ -62,6 +62,7 @@ def _losses(axes: Any, log: Sequence[Mapping[str, Any]]) -> None:
     ):
         values = [max(epoch[name], 1e-12) for epoch in log]
         axes.semilogy(epochs, values, color=colour, label=label, marker="." if len(log) < 3 else "")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(title="losses", xlabel="epoch")
     axes.legend()
 
@@ -71,11 +72,14 @@ def _waveforms(axes: Any, chosen: Played, sample_rate: int) -> None:
     half = max(8, round(_ZOOM_SECONDS * sample_rate / 2))
     centre = min(max(int(np.abs(wet).argmax()), half), max(half, len(wet) - half))
     stretch = slice(max(0, centre - half), centre + half)
-    time = 1e3 * np.arange(len(wet))[stretch] / sample_rate
+    time = 1e3 * np.arange(len(wet[stretch])) / sample_rate
     axes.plot(time, wet[stretch], color=_WET, label="wet")
     axes.plot(time, prediction[stretch], color=_MODEL, label="model", linewidth=0.9)
     axes.plot(time, (wet - prediction)[stretch], color=_RESIDUAL, label="residual", linewidth=0.7)
-    axes.set(title=f"loudest moment of {_plain(chosen.piece.name)}", xlabel="ms")
+    axes.set(
+        title=f"loudest moment of {_plain(chosen.piece.name)}",
+        xlabel=f"ms from {(chosen.piece.start_sample + stretch.start) / sample_rate:.3f} s",
+    )
     axes.legend()
 
 
