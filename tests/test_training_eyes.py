@@ -165,6 +165,10 @@ def test_material_that_may_spoil_the_result_is_said() -> None:
     assert check_material([pair(DRY, clipped)]) == [
         "pair take: wet is clipped at full scale: 20 samples"
     ]
+    late = np.concatenate([np.zeros(200), np.tanh(3 * DRY)[:-200]])
+    (line,) = check_material([pair(DRY, late)])
+    assert line.startswith("pair take: wet 200.")
+    assert line.endswith("; `fxfast pairs add` takes that out of a recording")
     (line,) = check_amount(dataset_of(SMALL, [good]))
     assert line.startswith("pairs: 4.5 s for training, expected 20 s or more")
 
@@ -191,6 +195,10 @@ def test_the_command_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "pair take: wet does not belong to dry" in capsys.readouterr().err
     assert not (tmp_path / "wrong-run").exists()
     assert main(words(wrong, "--no-check")) == 0
+    assert "hardly better than a plain gain: the effect is not learnt" in capsys.readouterr().out
+    plain = write_folder(tmp_path / "plain", [pair(DRY, 0.5 * DRY)])
+    assert main(words(plain)) == 0
+    assert "hardly better" not in capsys.readouterr().out
 
 
 def test_an_octave_that_only_the_test_has_is_said() -> None:

@@ -41,6 +41,13 @@ _CONFIG_FIELDS = (
     "device",
 )
 
+# A run that leaves so much of what a plain gain leaves, and more than a little: it learnt nothing.
+USELESS, USELESS_ESR = 0.9, 0.01
+USELESS_WORDS = (
+    "hardly better than a plain gain: the effect is not learnt; train for longer, or another kind "
+    "of model (--model auto, `fxfast identify`), or look at the pairs (`fxfast pairs check`)\n"
+)
+
 
 def add_parser(subparsers: Any) -> None:
     """Adds the subcommand ``train``."""
@@ -316,9 +323,11 @@ def _sanity_line(result: SanityResult) -> str:
 
 
 def _summary(result: TrainResult) -> str:
+    useless = result.test_esr > max(USELESS * result.best_gain_esr, USELESS_ESR)
     return (
         f"test ESR {result.test_esr:.6f}  (dry as wet {result.dry_as_wet_esr:.4f}, "
         f"best gain {result.best_gain_esr:.4f})\n"
+        f"{USELESS_WORDS * useless}"
         f"{result.epochs} epochs, {result.steps} steps, {result.seconds:.0f} s, "
         f"stopped by {result.stopped_by}; best epoch {result.best_epoch}\n"
         f"{result.overfitting.words}\n"

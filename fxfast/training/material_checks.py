@@ -19,6 +19,8 @@ FEW_SECONDS = 20.0
 OCTAVES_HZ = (40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 5120.0)
 # What is so much of the test and so much less of training decides a score and was not learnt.
 _MUCH, _LESS = 0.05, 1e-3
+# An effect of its own has hardly so much delay without the dry beside it.
+_LATE_SECONDS = 0.01
 # Of a long recording the loudest stretch of this length tells enough.
 _LOOKED_AT_SECONDS = 60.0
 # A pair of a folder is what somebody made or recorded; its offset and polarity stay as they are.
@@ -42,7 +44,7 @@ def check_material(material: Data | Sequence[Pair]) -> list[str]:
                     f"pair {printable(name)}: {finding.reason}; nothing can be learnt from it "
                     f"(`fxfast pairs check` says more, --no-check trains all the same)"
                 )
-        warnings += [f"pair {printable(name)}: {reason}" for reason in _warned(checked)]
+        warnings += [f"pair {printable(name)}: {reason}" for reason in _warned(checked, rate)]
     return warnings
 
 
@@ -85,12 +87,16 @@ def octave_shares(sounds: Sequence[tuple[np.ndarray, int]]) -> np.ndarray:
     return np.asarray(power / whole)
 
 
-def _warned(checked: CheckedPair) -> list[str]:
-    return [
-        finding.reason
-        for finding in checked.findings
-        if finding.action in ("warned", "refused") and finding.check != "noise_floor"
-    ]
+def _warned(checked: CheckedPair, rate: int) -> list[str]:
+    warned = []
+    for finding in checked.findings:
+        if finding.action not in ("warned", "refused") or finding.check == "noise_floor":
+            continue
+        reason = finding.reason
+        if finding.check == "offset" and abs(finding.figure) > _LATE_SECONDS * rate:
+            reason += "; `fxfast pairs add` takes that out of a recording"
+        warned.append(reason)
+    return warned
 
 
 def _sides(
