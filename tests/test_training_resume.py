@@ -156,6 +156,38 @@ def test_a_run_stopped_within_an_epoch_goes_on_from_there(
             assert a[name] == b[name]
 
 
+@pytest.mark.parametrize("kind", ["windows", "lstm"])
+@pytest.mark.parametrize("before", ["append_log", "save_checkpoint"])
+def test_a_run_killed_between_its_best_model_and_its_checkpoint_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, before: str
+) -> None:
+    """The model is that of an epoch which the checkpoint, or the log as well, does not know."""
+    pairs = [make_pair(4000), make_pair(2000, 1, "b")]
+    model, config = build(kind)
+    whole = train(config, pairs, model, tmp_path / "whole")
+    room = trainer.run_folder if before == "append_log" else trainer
+    write, calls = getattr(room, before), 0
+
+    def killed(*args: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # the first checkpoint is from before any epoch
+            raise KeyboardInterrupt
+        write(*args)
+
+    monkeypatch.setattr(room, before, killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, pairs, build(kind)[0], tmp_path / "cut")
+    monkeypatch.setattr(room, before, write)
+    resumed = train(config, pairs, build(kind, seed=99)[0], tmp_path / "cut", resume=True)
+    one, other = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "cut"))
+    assert one == other
+    assert (resumed.best_epoch, resumed.scores) == (whole.best_epoch, whole.scores)
+    for a, b in zip(log_of(tmp_path / "whole"), log_of(tmp_path / "cut"), strict=True):
+        for name in ("epoch", "steps", "train_loss", "validation_esr", "best_esr"):
+            assert a[name] == b[name]
+
+
 SCRIPT = """
 import sys, torch
 sys.path.insert(0, {tests!r})
