@@ -3,10 +3,11 @@
     python -m bench.real_pairs [TASK ...] [--data FOLDER] [--work FOLDER] [--seconds N]
                                [--model NAME] [--out FILE]
 
-Tasks: openamp_tubescreamer, openamp_bluesdriver (trained on three clips, tested on the fourth) and
-cl1b_GC, cl1b_MC, cl1b_HC (trained on bass, drums and sweep, tested on the guitar). A task that was
-stopped goes on where it was. The result is bench/results/real_pairs_DATE.json, written after every
-task: the test ESR beside that of dry as wet and of the best gain, and whether the must holds.
+Tasks: openamp_tubescreamer, openamp_bluesdriver (trained on clips 0 to 2, tested on clip 3; with
+@0, @1 or @2 behind the name tested on that clip, trained on the other three) and cl1b_GC, cl1b_MC,
+cl1b_HC (trained on bass, drums and sweep, tested on the guitar). A task that was stopped goes on
+where it was. The result is bench/results/real_pairs_DATE.json, written after every task: the test
+ESR beside that of dry as wet and of the best gain, and whether the must holds.
 
 What a mark was missed for: openamp_bluesdriver_within trains on the beginning of the fourth clip
 too and tests on its end; ``dry_band_db`` says what share of the energy of dry lies in each octave
@@ -43,7 +44,9 @@ TASKS: dict[str, tuple[str, float | None]] = {
     "cl1b_MC": ("compressor", None),
     "cl1b_HC": ("compressor", None),
     "openamp_bluesdriver_within": ("a1-standard", 0.03),
-}
+    **{f"openamp_{pedal}@{clip}": ("a1-standard", 0.03)
+       for pedal in ("tubescreamer", "bluesdriver") for clip in range(3)},
+}  # fmt: skip
 _WITHIN = "_within"
 # The share of each training recording that is for validation, from where to where.
 _VALIDATION_SPAN = (0.4, 0.52)
@@ -116,14 +119,16 @@ def band_levels(pairs: list[Pair], split: str) -> dict[str, float]:
 
 
 def pairs_of(task: str, data: Path) -> list[Pair]:
-    """The recordings of a task: the last for the test, the middle of the others for validation;
-    within the recordings only the end of the last for the test."""
+    """The recordings of a task: the last, or the one named, for the test, the middle of the others
+    for validation; within the recordings only the end of the last for the test."""
     within = task.endswith(_WITHIN)
-    task = task.removesuffix(_WITHIN)
+    task, _, held_out = task.removesuffix(_WITHIN).partition("@")
     folder, _, setting = task.partition("_") if task.startswith("cl1b") else (task, "", "")
     names = ["bass", "drumHH", "drumKick", "sweep", "guitar"] if setting else [
         f"clip{number}" for number in range(4)
     ]  # fmt: skip
+    if held_out:
+        names.append(names.pop(int(held_out)))
     pairs = [
         read_pair(data / folder, name, f"wet_{setting}" if setting else "wet") for name in names
     ]

@@ -36,14 +36,31 @@ def test_the_guitar_is_for_the_test_and_the_parts_share_no_sample(recordings: Pa
         assert all(len(pair.dry) == len(pair.wet) for pair in own)
 
 
-def test_within_the_recordings_the_end_of_the_last_is_for_the_test(recordings: Path) -> None:
-    folder = recordings / "openamp_bluesdriver"
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "openamp_bluesdriver"
     folder.mkdir()
     for clip in range(4):
         dry = guitar(2.0, clip)
         write_audio(folder / f"clip{clip}_dry.flac", dry, RATE)
         write_audio(folder / f"clip{clip}_wet.flac", np.float32(0.5) * dry, RATE)
-    pairs = real_pairs.pairs_of("openamp_bluesdriver_within", recordings)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("fold", "clip"), [("@0", 0), ("@1", 1), ("@2", 2), ("", 3)])
+def test_each_clip_can_be_the_one_that_training_never_sees(
+    clips: Path, fold: str, clip: int
+) -> None:
+    task = f"openamp_bluesdriver{fold}"
+    assert task in real_pairs.TASKS
+    pairs = real_pairs.pairs_of(task, clips)
+    assert [pair.name for pair in pairs if pair.split == "test"] == [f"clip{clip}"]
+    assert sum(pair.name.startswith(f"clip{clip}") for pair in pairs) == 1
+    assert sum(len(pair.dry) for pair in pairs) == 4 * 2 * RATE
+
+
+def test_within_the_recordings_the_end_of_the_last_is_for_the_test(clips: Path) -> None:
+    pairs = real_pairs.pairs_of("openamp_bluesdriver_within", clips)
     assert [pair.name for pair in pairs if pair.split == "test"] == ["clip3 end"]
     assert sum(len(pair.dry) for pair in pairs) == 4 * 2 * RATE
     assert "clip3 begin" in [pair.name for pair in pairs if pair.split == "train"]
