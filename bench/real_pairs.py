@@ -11,7 +11,8 @@ ESR beside that of dry as wet and of the best gain, and whether the must holds.
 
 What a mark was missed for: openamp_bluesdriver_within trains on the beginning of the fourth clip
 too and tests on its end; ``dry_band_db`` says what share of the energy of dry lies in each octave
-of training and of the test.
+of training and of the test; ``test_esr_own_gain`` is what is left when the test recording may have
+a gain of its own, ``own_gain_db``: that of wet over the model.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from typing import Any
 
 import numpy as np
 
-from fxfast import models
+from fxfast import exchange, models
 from fxfast.audio.files import read_audio
 from fxfast.pairs.pair_set import Pair
 from fxfast.report.measure import machine
 from fxfast.report.results import rounded, write
-from fxfast.training import ProgressBar, TrainConfig, train
+from fxfast.training import ProgressBar, TrainConfig, dataset_of, train
+from fxfast.training.evaluation import played
+from fxfast.training.held_out import unscored_samples
 from fxfast.training.material_checks import OCTAVES_HZ, octave_shares
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,17 +93,22 @@ def train_one(task: str, args: argparse.Namespace) -> dict[str, Any]:
     preset = args.model or preset
     run = args.work / f"{task}-{preset}"
     config = TrainConfig(seconds=args.seconds, epochs=None)
-    pairs = pairs_of(task, args.data)
+    pairs, model = pairs_of(task, args.data), models.create(preset)
     with ProgressBar("training") as bar:
-        found = train(config, pairs, models.create(preset), run,
+        found = train(config, pairs, model, run,
                       resume=(run / "checkpoint.pt").is_file(), observers=[bar])  # fmt: skip
     limit = found.best_gain_esr / 4 if must is None else must
+    graph, skipped = exchange.load(run / "model.safetensors"), unscored_samples(model)
+    (sound,) = played(graph, dataset_of(config, pairs), "test")
+    left, gain_db = own_gain(sound.prediction[skipped:], sound.piece.wet[skipped:])
     return {
         "model": preset,
         "seconds": found.seconds,
         "epochs": found.epochs,
         "steps": found.steps,
         "test_esr": found.test_esr,
+        "test_esr_own_gain": left,
+        "own_gain_db": gain_db,
         "validation_esr": found.validation_esr,
         "dry_as_wet_esr": found.dry_as_wet_esr,
         "best_gain_esr": found.best_gain_esr,
@@ -109,6 +117,13 @@ def train_one(task: str, args: argparse.Namespace) -> dict[str, Any]:
         "must_holds": bool(found.test_esr <= limit),
         "dry_band_db": {part: band_levels(pairs, part) for part in ("train", "test")},
     }
+
+
+def own_gain(prediction: np.ndarray, wet: np.ndarray) -> tuple[float, float]:
+    """The ESR of a prediction (T) times the factor that leaves least of wet (T), and its dB."""
+    y, w = prediction.astype(np.float64), wet.astype(np.float64)
+    yy, yw, ww = y @ y + 1e-20, y @ w, w @ w
+    return float(1.0 - yw * yw / (yy * ww)), float(20.0 * np.log10(abs(yw) / yy + 1e-20))
 
 
 def band_levels(pairs: list[Pair], split: str) -> dict[str, float]:

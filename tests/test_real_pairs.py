@@ -78,6 +78,16 @@ def test_band_levels_are_shares_of_the_energy_of_a_part() -> None:
     assert real_pairs.band_levels(pairs, "test")["640"] == pytest.approx(-3.0, abs=0.1)
 
 
+def test_a_recording_of_another_gain_is_told_from_one_of_another_shape() -> None:
+    rng = np.random.default_rng(0)
+    wet = rng.standard_normal(20_000)
+    left, gain_db = real_pairs.own_gain(2.0 * wet, wet)
+    assert left == pytest.approx(0.0, abs=1e-12)
+    assert gain_db == pytest.approx(-6.02, abs=0.01)
+    other = wet + rng.standard_normal(20_000)
+    assert real_pairs.own_gain(other, wet)[0] == pytest.approx(0.5, abs=0.02)
+
+
 def test_a_row_says_whether_the_must_holds(
     recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,3 +101,4 @@ def test_a_row_says_whether_the_must_holds(
     assert row["must"] == pytest.approx(row["best_gain_esr"] / 4)
     assert set(row["dry_band_db"]) == {"train", "test"}
     assert row["must_holds"] == (row["test_esr"] <= row["must"])
+    assert row["test_esr_own_gain"] <= row["test_esr"]
