@@ -6,11 +6,13 @@ import os
 import resource
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+from fxfast.audio import appending
 from fxfast.audio.files import (
     BlockWriter,
     find_audio,
@@ -32,7 +34,6 @@ from fxfast.errors import (
 from fxfast.native import engine
 
 RATE = 48000
-REAL_WRITE = os.write
 
 
 FORMATS = {".wav": "WAV", ".aif": "AIFF", ".aiff": "AIFF", ".ogg": "OGG"}
@@ -307,15 +308,17 @@ def test_what_the_disk_changes_gets_no_name(
     at, written = int(place * path.stat().st_size), 0
     path.unlink()
 
-    def damaging(fd: int, data: memoryview) -> int:
+    def damaging(fd: int, data: memoryview, offset: int) -> bool:
         nonlocal written
         begin, written = written, written + len(data)
         damaged = bytearray(data)
         if begin <= at < written:
             damaged[at - begin] ^= 1
-        return REAL_WRITE(fd, damaged)
+        os.write(fd, damaged)
+        return bool(engine().reads_back(fd, data, offset))
 
-    monkeypatch.setattr(os, "write", damaging)
+    disk = SimpleNamespace(append=damaging, reads_back=engine().reads_back)
+    monkeypatch.setattr(appending, "engine", lambda: disk)
     with pytest.raises(WriteError, match="incomplete on the disk"):
         write_audio(path, noise(1, 200_000), RATE, "PCM_16")
     assert os.listdir(tmp_path) == []
@@ -356,10 +359,15 @@ def test_what_reads_back_is_told_from_what_does_not(tmp_path: Path) -> None:
         assert not engine().reads_back(fd, content + b"x", 0)  # the file ends before
         assert not engine().reads_back(fd, content, 1 << 40)
         assert engine().reads_back(fd, np.frombuffer(content, "<f4").reshape(-1, 2), 0)
+        assert engine().append(fd, content, 40_000)
+        assert not engine().append(fd, content + b"x", 40_000)  # it went to 80,000
         with pytest.raises(InputError, match="in one piece"):
             engine().reads_back(fd, np.zeros(10, np.float32)[::2], 0)
-    with pytest.raises(OSError, match="descriptor"):
-        engine().reads_back(fd, content, 0)
+    for use in (engine().reads_back, engine().append):
+        with pytest.raises(OSError, match="descriptor"):
+            use(fd, content, 0)
+    with open("/dev/null", "r+b", buffering=0) as nothing:
+        assert not engine().append(nothing.fileno(), content, 0)
 
 
 def test_an_existing_output_is_kept(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-// Holds what a file gives back against what was written to it.
+// Writes to a file and holds what it gives back against what was written.
 #pragma once
 
 #include <unistd.h>
@@ -26,6 +26,17 @@ inline int reads_back(int fd, const std::byte* data, std::size_t count, off_t of
     offset += got;
   }
   return 1;
+}
+
+// Writes at the descriptor's position, `offset` bytes into the file, and reads back what is now
+// there: 1, 0 or -1 as above.
+inline int append(int fd, const std::byte* data, std::size_t count, off_t offset) {
+  for (std::size_t done = 0; done < count;) {
+    const ssize_t put = write(fd, data + done, count - done);
+    if (put < 0 && errno != EINTR) return -1;
+    done += put < 0 ? 0 : static_cast<std::size_t>(put);
+  }
+  return reads_back(fd, data, count, offset);
 }
 
 }  // namespace fxfast

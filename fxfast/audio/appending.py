@@ -6,28 +6,35 @@ end would come from memory, or from the disk, and cost a multiple.
 
 from __future__ import annotations
 
-import os
-
 from fxfast.errors import WriteError
 from fxfast.native import engine
 
 
-def append(fd: int, name: str, data: bytes | memoryview, offset: int) -> None:
-    """Write ``data`` at the end of ``fd``, ``offset`` bytes from its beginning, and read it back.
+class Appender:
+    """Writes to the end of an open file, which was empty; ``end`` is its length in bytes."""
 
-    Raises OSError where the system refuses, WriteError where other bytes come back.
-    """
-    view = memoryview(data)
-    while len(view):
-        view = view[os.write(fd, view) :]
-    hold_against(fd, name, data, offset)
+    def __init__(self, fd: int, name: str) -> None:
+        self._fd, self._name = fd, name
+        self._engine = engine()
+        self.end = 0
 
+    def append(self, data: bytes | memoryview) -> None:
+        """Write ``data`` at the descriptor's position, the end of the file, and read it back.
 
-def hold_against(fd: int, name: str, data: bytes | memoryview, offset: int) -> None:
-    """Raises WriteError unless the file holds ``data`` from ``offset``, OSError where it cannot be
-    read."""
-    if not engine().reads_back(fd, data, offset):
-        raise WriteError(
-            f"{name}: incomplete on the disk: expected at byte {offset} the {len(data)} bytes that "
-            "were written, found others"
+        Raises OSError where the system refuses, WriteError where other bytes come back.
+        """
+        if not self._engine.append(self._fd, data, self.end):
+            raise self._changed(data, self.end)
+        self.end += len(data)
+
+    def hold_against(self, data: bytes, offset: int) -> None:
+        """Raises WriteError unless the file holds ``data`` from ``offset``, OSError where it cannot
+        be read."""
+        if not self._engine.reads_back(self._fd, data, offset):
+            raise self._changed(data, offset)
+
+    def _changed(self, data: bytes | memoryview, offset: int) -> WriteError:
+        return WriteError(
+            f"{self._name}: incomplete on the disk: expected at byte {offset} the {len(data)} "
+            "bytes that were written, found others"
         )

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 import numpy as np
 import soundfile
 
-from fxfast.audio.appending import append
+from fxfast.audio.appending import Appender
 from fxfast.audio.containers import read_header
 from fxfast.audio.headers import Header
 from fxfast.audio.paths import reason
@@ -37,25 +37,29 @@ class _DescriptorSink:
     """
 
     def __init__(self, fd: int, name: str) -> None:
-        self._fd, self._name = fd, name
-        self._position = self.end = 0
+        self._fd = fd
+        self._out = Appender(fd, name)
+        self._position = 0
         self.patches: list[tuple[int, bytes]] = []
         self.error: OSError | WriteError | None = None
 
     def write(self, data: bytes) -> int:
         try:
-            if self._position < self.end:
+            if self._position < self._out.end:
                 _pwrite(self._fd, data, self._position)
                 self.patches.append((self._position, data))
                 self.seek(self._position + len(data))
             else:
-                append(self._fd, self._name, data, self._position)
-                self._position += len(data)
+                self._out.append(data)
+                self._position = self._out.end
         except (OSError, WriteError) as error:
             self.error = self.error or error
             return 0
-        self.end = max(self.end, self._position)
         return len(data)
+
+    @property
+    def end(self) -> int:
+        return self._out.end
 
     def read(self, count: int) -> bytes:
         try:

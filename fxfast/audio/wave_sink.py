@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fxfast.audio.appending import append, hold_against
+from fxfast.audio.appending import Appender
 from fxfast.audio.containers import read_header
 from fxfast.audio.sample_codings import packed_24
 from fxfast.errors import WriteError
@@ -46,28 +46,26 @@ class WaveSink:
         self._frame_bytes = channels * SAMPLE_BYTES[subtype]
         self._format = _format_chunk(sample_rate, channels, subtype, channel_mask)
         self._before, self._after = before, after
-        self._data_bytes = self._end = 0
-        self._write(self._header(0, False))
+        self._data_bytes = 0
+        self._out = Appender(fd, name)
+        self._out.append(self._header(0, False))
 
     def write(self, codes_tc: np.ndarray) -> None:
         raw = packed_24(codes_tc) if self._subtype == "PCM_24" else codes_tc
         view = raw.reshape(-1).view(np.uint8).data
         self._data_bytes += len(view)
-        self._write(view)
+        self._out.append(view)
 
     def finish(self, frames: int) -> None:
         """Write what follows the sound, set the sizes and hold the file against what was sent."""
-        self._write(b"\0" * (self._data_bytes % 2) + b"".join(map(_chunk, self._after)))
-        header = self._header(self._end, self._end - 8 > RIFF_LIMIT_BYTES, frames)
+        self._out.append(b"\0" * (self._data_bytes % 2) + b"".join(map(_chunk, self._after)))
+        total = self._out.end
+        header = self._header(total, total - 8 > RIFF_LIMIT_BYTES, frames)
         view, done = memoryview(header), 0
         while done < len(header):
             done += os.pwrite(self._fd, view[done:], done)
-        hold_against(self._fd, self._name, header, 0)
+        self._out.hold_against(header, 0)
         self._verify(frames)
-
-    def _write(self, data: bytes | memoryview) -> None:
-        append(self._fd, self._name, data, self._end)
-        self._end += len(data)
 
     def _header(self, total: int, large: bool, frames: int = 0) -> bytes:
         riff_bytes, data_bytes = max(0, total - 8), self._data_bytes
@@ -92,9 +90,10 @@ class WaveSink:
         header = read_header(self._fd, self._name, size)
         if header.problem is not None:
             raise header.problem
-        if size != self._end or header.promised != frames:
+        written = self._out.end
+        if size != written or header.promised != frames:
             raise WriteError(
-                f"{self._name}: incomplete on the disk: expected {frames} frames in {self._end} "
+                f"{self._name}: incomplete on the disk: expected {frames} frames in {written} "
                 f"bytes, found {header.promised} frames in {size}"
             )
 
