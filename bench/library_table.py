@@ -74,5 +74,7 @@ def _what_is_left(case: dict[str, Any], name: str, must: float) -> str:
 
 
 def _runs_of(result: dict[str, Any]) -> str:
-    counts = {case["model"]: len(case["wall seconds"]["library"]) for case in result["cases"]}
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+    return ", ".join(
+        f"{case['model']} {case['format'].upper()} {len(case['wall seconds']['library'])}"
+        for case in result["cases"]
+    )
