@@ -2,13 +2,8 @@
 // of units is read once for all streams, and the next run is fetched meanwhile. Included by
 // recurrent_body.inl.
 
-// Streams that share the registers, and how many of those that are left go on together: of four two
-// and two, for one by itself waits for its own sums.
-constexpr int kWideStreams = kVec == kUnitBlock ? 3 : 1;
-static int wide_streams(int left) {
-  if (kWideStreams > 1 && left == kWideStreams + 1) return kWideStreams - 1;
-  return left < kWideStreams ? left : kWideStreams;
-}
+// Streams that share the registers.
+constexpr int kWideStreams = kVec == kUnitBlock ? 2 : 1;
 
 // What the streams of a layer read of one kind, x or h: a row of values each.
 struct WideRows {
@@ -57,7 +52,7 @@ __attribute__((noinline)) void wide_tile(WideSums<G::kVectors>& all, const float
   }
   if (j < rows) add_row<G, kStreams, kVecs>(sums, w, values, j);
   add<kStreams, kVecs>(sums, odd);
-#pragma GCC unroll 3
+#pragma GCC unroll 2
   for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
@@ -76,16 +71,15 @@ static void wide_sums(WideSums<G::kVectors>& all, const float* w, const WideRows
     const int times = rows / kAheadRows * tiles;
     const int all_lines = (int)(rows * G::kRow / kLineFloats);
     Ahead ahead = {run + rows * G::kRow, times > 0 ? (all_lines + times - 1) / times : 0};
-    for (int s = 0, now; s < streams; s += now) {
-      now = wide_streams(streams - s);
-      if (now == kWideStreams) {
+    for (int s = 0; s < streams;) {
+      const bool together = s + kWideStreams <= streams;
+      if (together) {
         wide_tile<G, kWideStreams>(all, run, x, s, from, rows, ahead);
-      } else if (now > 1) {
-        wide_tile<G, kWideStreams == 1 ? 1 : 2>(all, run, x, s, from, rows, ahead);
       } else {
         wide_tile<G, 1>(all, run, x, s, from, rows, ahead);
       }
       ahead.next += rows / kAheadRows * ahead.lines * kLineFloats;
+      s += together ? kWideStreams : 1;
     }
   }
 }
