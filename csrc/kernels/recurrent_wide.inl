@@ -3,7 +3,7 @@
 // recurrent_body.inl.
 
 // Streams that share the registers.
-constexpr int kWideStreams = kVec == kUnitBlock ? 2 : 1;
+constexpr int kWideStreams = kVec == kUnitBlock ? 4 : kVec == 8 ? 3 : 1;
 
 // What the streams of a layer read of one kind, x or h: a row of values each.
 struct WideRows {
@@ -23,7 +23,30 @@ struct Ahead {
 constexpr int kAheadRows = 4;
 constexpr int kLineFloats = 16;
 
-// One run of rows from `from` on of kStreams streams from `first` on, into or onto their sums.
+// Every second of `rows` rows, the even or the odd ones, into `sums`.
+template <typename G, int kStreams, int kVecs>
+static FXFAST_INLINE void sum_every_second(Sums<kStreams, kVecs>& sums, const float* w,
+                                           const float* const (&values)[kStreams], int rows,
+                                           Ahead& ahead) {
+  // Of 16 registers none is left for the weights of a second row.
+  constexpr int kUnrolled = kVec == 8 ? 1 : kAheadRows;
+  clear<kStreams, kVecs>(sums);
+  int j = 0;
+  for (; j + 2 * kAheadRows <= rows + 1; j += 2 * kAheadRows, w += 2 * kAheadRows * G::kRow) {
+    for (int i = 0; i < ahead.lines; ++i, ahead.next += kLineFloats) {
+      __builtin_prefetch(ahead.next, 0, 2);
+    }
+#pragma GCC unroll kUnrolled
+    for (int k = 0; k < 2 * kAheadRows; k += 2) {
+      add_row<G, kStreams, kVecs>(sums, w + k * G::kRow, values, j + k);
+      if (kVec == 8) __asm__ volatile("" : : : "memory");
+    }
+  }
+  for (; j < rows; j += 2, w += 2 * G::kRow) add_row<G, kStreams, kVecs>(sums, w, values, j);
+}
+
+// One run of rows from `from` on of kStreams streams from `first` on, into or onto their sums: all
+// even rows before the odd ones, so that the sums of four streams have registers.
 template <typename G, int kStreams>
 __attribute__((noinline)) void wide_tile(WideSums<G::kVectors>& all, const float* w,
                                          const WideRows& x, int first, int from, int rows,
@@ -31,34 +54,34 @@ __attribute__((noinline)) void wide_tile(WideSums<G::kVectors>& all, const float
   constexpr int kVecs = G::kVectors;
   const float* values[kStreams];
   for (int s = 0; s < kStreams; ++s) values[s] = x.values[first + s] + from;
-  Sums<kStreams, kVecs> sums, odd;
-  clear<kStreams, kVecs>(sums);
-  clear<kStreams, kVecs>(odd);
-  int j = 0;
-  for (; j + kAheadRows <= rows; j += kAheadRows) {
-    for (int i = 0; i < ahead.lines; ++i, ahead.next += kLineFloats) {
-      __builtin_prefetch(ahead.next, 0, 2);
-    }
-#pragma GCC unroll 2
-    for (int k = 0; k < kAheadRows; k += 2) {
-      add_row<G, kStreams, kVecs>(sums, w, values, j + k);
-      add_row<G, kStreams, kVecs>(odd, w + G::kRow, values, j + k + 1);
-      w += 2 * G::kRow;
-    }
+  Sums<kStreams, kVecs> sums, even;
+  sum_every_second<G, kStreams, kVecs>(sums, w, values, rows, ahead);
+#pragma GCC unroll 4
+  for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) even[s][v] = sums[s][v];
+    ++values[s];
   }
-  for (; j + 2 <= rows; j += 2, w += 2 * G::kRow) {
-    add_row<G, kStreams, kVecs>(sums, w, values, j);
-    add_row<G, kStreams, kVecs>(odd, w + G::kRow, values, j + 1);
-  }
-  if (j < rows) add_row<G, kStreams, kVecs>(sums, w, values, j);
-  add<kStreams, kVecs>(sums, odd);
-#pragma GCC unroll 2
+  __asm__ volatile("" : : "r"(&even) : "memory");
+  sum_every_second<G, kStreams, kVecs>(sums, w + G::kRow, values, rows - 1, ahead);
+#pragma GCC unroll 4
   for (int s = 0; s < kStreams; ++s) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVecs; ++v) {
       float* total = all[first + s] + v * kVec;
+      sums[s][v] = even[s][v] + sums[s][v];
       store(total, from == 0 ? sums[s][v] : sums[s][v] + load(total));
     }
+  }
+}
+
+template <typename G, int kStreams>
+static FXFAST_INLINE void wide_tiles(WideSums<G::kVectors>& all, const float* run,
+                                     const WideRows& x, int from, int rows, int& s, int streams,
+                                     Ahead& ahead) {
+  for (; s + kStreams <= streams; s += kStreams) {
+    wide_tile<G, kStreams>(all, run, x, s, from, rows, ahead);
+    ahead.next += rows / kAheadRows * ahead.lines * kLineFloats;
   }
 }
 
@@ -71,16 +94,10 @@ static void wide_sums(WideSums<G::kVectors>& all, const float* w, const WideRows
     const int times = rows / kAheadRows * tiles;
     const int all_lines = (int)(rows * G::kRow / kLineFloats);
     Ahead ahead = {run + rows * G::kRow, times > 0 ? (all_lines + times - 1) / times : 0};
-    for (int s = 0; s < streams;) {
-      const bool together = s + kWideStreams <= streams;
-      if (together) {
-        wide_tile<G, kWideStreams>(all, run, x, s, from, rows, ahead);
-      } else {
-        wide_tile<G, 1>(all, run, x, s, from, rows, ahead);
-      }
-      ahead.next += rows / kAheadRows * ahead.lines * kLineFloats;
-      s += together ? kWideStreams : 1;
-    }
+    int s = 0;
+    wide_tiles<G, kWideStreams>(all, run, x, from, rows, s, streams, ahead);
+    if constexpr (kWideStreams > 2) wide_tiles<G, 2>(all, run, x, from, rows, s, streams, ahead);
+    wide_tiles<G, 1>(all, run, x, from, rows, s, streams, ahead);
   }
 }
 
