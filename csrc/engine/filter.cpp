@@ -110,7 +110,7 @@ class FilterRun {
       block.add = task_.state + longer.pending + position % static_cast<std::uint64_t>(longer.bins);
     }
     block.spectra = task_.state + level.spectra;
-    block.work = task_.state + layout_.work;
+    block.work = task_.work;
     block.output = task_.state + level.pending;
     block.bins = level.bins;
     block.partitions = level.partitions;
@@ -153,7 +153,7 @@ FilterLayout::FilterLayout(std::int64_t taps) noexcept {
     level.sums = take(state_floats, 2 * bins);
     level.spectra = take(state_floats, spectra_floats);
   }
-  work = take(state_floats, 2 * grid);
+  work_floats = 2 * grid;
 }
 
 std::int64_t FilterLayout::reach_samples() const {
@@ -207,7 +207,7 @@ OfflineFilterLayout::OfflineFilterLayout(std::int64_t taps) noexcept {
     state_floats = sizeof(FilterPosition) / sizeof(float);
     spectra = take(state_floats, spectra_floats);
   }
-  work = take(state_floats, floats + kSpectrumScratchFloats);
+  work_floats = floats + kSpectrumScratchFloats;
 }
 
 std::uint32_t filter_history_samples(std::int64_t taps, bool is_offline) noexcept {
@@ -233,7 +233,7 @@ void run_offline_filter(const KernelTable& kernels, const FilterTask& task) noex
   filter.response = task.packed + layout.response;
   filter.bias = task.bias;
   filter.spectra = task.state + layout.spectra;
-  filter.work = task.state + layout.work;
+  filter.work = task.work;
   filter.bins = layout.bins;
   filter.partitions = layout.partitions;
   filter.step = layout.step;

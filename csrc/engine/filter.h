@@ -8,7 +8,7 @@
 // at the end of a block only one transform there and one back are left.
 //
 // Packed: the first taps, the newest first | per level: twiddles, response.
-// State: FilterPosition | the newest input | per level: pending output, sums, spectra | work.
+// State: FilterPosition | the newest input | per level: pending output, sums, spectra.
 #pragma once
 
 #include <cstddef>
@@ -51,14 +51,15 @@ struct FilterLayout {
   int level_count = 0;
   std::size_t packed_floats = 0;
   std::size_t state_floats = 0;
-  std::size_t input = 0, work = 0;  // in the state, floats
+  std::size_t work_floats = 0;
+  std::size_t input = 0;  // in the state, floats
 };
 
 // Writes packed_floats floats from `weight`, the oldest tap first.
 void pack_filter(const std::vector<float>& weight, float* packed);
 
 // Offline: whole transforms of much more than the taps, so that most of what comes back counts.
-// Packed: twiddles, response. State, with several partitions: FilterPosition | spectra; | work.
+// Packed: twiddles, response. State, with several partitions: FilterPosition | spectra.
 struct OfflineFilterLayout {
   explicit OfflineFilterLayout(std::int64_t taps) noexcept;
 
@@ -66,7 +67,7 @@ struct OfflineFilterLayout {
   int partitions = 0;
   int step = 0;  // samples that one transform makes; 0: a filter too short to gain from it
   std::size_t twiddles = 0, response = 0, packed_floats = 0;
-  std::size_t spectra = 0, work = 0, state_floats = 0;
+  std::size_t spectra = 0, state_floats = 0, work_floats = 0;
 
   // What it reads of its line before the samples of a step.
   int history_samples() const { return 2 * bins - step; }
@@ -82,6 +83,7 @@ struct FilterTask {
   const float* packed;
   const float* bias;
   float* state;  // zero before the first sample
+  float* work;   // work_floats of no meaning
   std::int64_t taps;
   int samples;
 };

@@ -22,7 +22,7 @@ namespace fxfast {
 namespace {
 
 constexpr char kMagic[8] = "fxfplan";
-constexpr std::uint32_t kPlanVersion = 6;
+constexpr std::uint32_t kPlanVersion = 7;
 // A whole number of time tiles of every kernel (48, 64 and 96 samples), small enough that what a
 // block touches of all lines, of all streams of a recurrent plan, stays in the second-level cache.
 constexpr std::uint32_t kBlockSamples = 768, kRecurrentBlockSamples = 384;
@@ -70,7 +70,7 @@ class Layout {
         weights = static_cast<std::uint64_t>(spectra_floats(op.out_channels, op.in_channels, taps));
         const std::ptrdiff_t work = spectral_work_floats(spectral_rows_in(op.in_channels, taps),
                                                          spectral_rows_out(op.out_channels));
-        work_floats_ = std::max(work_floats_, static_cast<std::uint64_t>(work));
+        share_work(static_cast<std::uint64_t>(work));
       }
     } else if (kind == OpKind::kRecurrent) {
       const int units = static_cast<int>(op.out_channels);
@@ -84,6 +84,7 @@ class Layout {
       weights = op.step > 0 ? offline.packed_floats : filter.packed_floats;
       bias = outs;
       cell = op.step > 0 ? offline.state_floats : filter.state_floats;
+      share_work(op.step > 0 ? offline.work_floats : filter.work_floats);
     } else if (kind == OpKind::kDelay) {
       params = op.taps;
       cell = static_cast<std::uint64_t>(delay_state_floats(op.dilation));
@@ -104,6 +105,8 @@ class Layout {
   }
 
  private:
+  void share_work(std::uint64_t floats) { work_floats_ = std::max(work_floats_, floats); }
+
   static std::uint64_t take(std::uint64_t& total, std::uint64_t floats) {
     const std::uint64_t offset = total;
     total = round_up(offset + floats * sizeof(float), kCacheLineBytes);

@@ -39,6 +39,17 @@ class Pass {
     return line_at(state_, line.offset) + std::size_t{operand.first} * line.stride + now;
   }
 
+  FilterTask filter_task(const PlanOp& op) const noexcept {
+    return {rows(op.a),
+            rows(op.output),
+            plan_.floats(op.weights_offset),
+            plan_.floats(op.bias_offset),
+            line_at(state_, op.cell_offset),
+            line_at(state_, plan_.header().work_offset),
+            std::int64_t{op.taps},
+            samples_};
+  }
+
   void run(std::size_t first, std::size_t end) const noexcept {
     for (std::size_t i = first; i < end;) {
       const PlanOp& op = ops_[i];
@@ -222,10 +233,7 @@ class Pass {
   }
 
   void filter(const PlanOp& op) const noexcept {
-    const auto run = op.step > 0 ? run_offline_filter : run_filter;
-    run(kernels_,
-        {rows(op.a), rows(op.output), plan_.floats(op.weights_offset), plan_.floats(op.bias_offset),
-         line_at(state_, op.cell_offset), std::int64_t{op.taps}, samples_});
+    (op.step > 0 ? run_offline_filter : run_filter)(kernels_, filter_task(op));
   }
 
   void delay(const PlanOp& op) const noexcept {

@@ -42,7 +42,7 @@ void render_groups(const PlanView& plan, const KernelTable& kernels, const std::
     BatchStream batch[kMaxRecurrentStreams];
     for (std::size_t s = 0; s < count; ++s) {
       std::byte* state = states[static_cast<std::size_t>(worker) * most + s].data();
-      std::memcpy(state, settled, plan.state_bytes());
+      copy_state(plan, settled, state);
       batch[s] = {state, input + (first + s) * samples, output + (first + s) * samples, knobs};
     }
     run_block_batch(plan, kernels, batch, count, samples);
@@ -75,7 +75,7 @@ void render_array(const PlanView& plan, const KernelTable& kernels, const std::b
     if (begin >= end) return;
     const std::size_t warm = std::min(begin, plan.warm_up_samples());
     std::byte* state = states[static_cast<std::size_t>(worker)].data();
-    std::memcpy(state, settled, plan.state_bytes());
+    copy_state(plan, settled, state);
     const float* x = input + row * samples;
     run_block(plan, kernels, state, x + begin - warm, nullptr, warm, knobs.after(begin - warm));
     run_block(plan, kernels, state, x + begin, output + row * samples + begin, end - begin,

@@ -190,6 +190,33 @@ void run_grid(const PlanView& plan, const KernelTable& kernels, std::byte* state
   state_header->has_ended = samples < header.grid_samples ? 1 : 0;
 }
 
+// Whether a plan is one long filter, which then can read and write whole grids where they are.
+bool is_lone_filter(const PlanView& plan) noexcept {
+  return plan.op_count() == 1 && plan.op(0).is_filter() && plan.op(0).step == plan.grid_samples() &&
+         plan.line(0).channels == 1;
+}
+
+// Plays all whole grids whose history lies before them in `input` itself, `done` samples on, and
+// returns how many samples those are.
+std::size_t run_in_place(const PlanView& plan, const KernelTable& kernels, std::byte* state,
+                         const float* input, float* output, std::size_t samples,
+                         std::size_t done) noexcept {
+  const PlanOp& op = plan.op(0);
+  const std::size_t grid = plan.grid_samples(), history = op.history_samples();
+  if (done < history || samples < grid) return 0;
+  const FilterTask task = Pass(plan, kernels, state, 0, 0, op.step).filter_task(op);
+  std::size_t played = 0;
+  for (; samples - played >= grid; played += grid) {
+    FilterTask here = task;
+    here.input = input + played;
+    here.output = output + played;
+    run_offline_filter(kernels, here);
+  }
+  std::memcpy(line_at(state, plan.line(op.a.line).offset), input + played - history,
+              history * sizeof(float));
+  return played;
+}
+
 }  // namespace
 
 void run_block(const PlanView& plan, const KernelTable& kernels, std::byte* state,
@@ -199,10 +226,15 @@ void run_block(const PlanView& plan, const KernelTable& kernels, std::byte* stat
   KnobRows rows = knobs;
   const bool has_grid = plan.has_grid();
   const std::size_t piece = has_grid ? plan.grid_samples() : plan.header().block_samples;
-  while (samples > 0) {
-    const std::size_t n = samples < piece ? samples : piece;
-    (has_grid ? run_grid : run_piece)(plan, kernels, state, input, output,
-                                      static_cast<std::uint32_t>(n), rows);
+  const bool plays_in_place =
+      has_grid && input != nullptr && output != nullptr && is_lone_filter(plan);
+  for (std::size_t done = 0, n = 0; samples > 0; done += n) {
+    n = plays_in_place ? run_in_place(plan, kernels, state, input, output, samples, done) : 0;
+    if (n == 0) {
+      n = samples < piece ? samples : piece;
+      (has_grid ? run_grid : run_piece)(plan, kernels, state, input, output,
+                                        static_cast<std::uint32_t>(n), rows);
+    }
     rows = rows.after(n);
     if (input != nullptr) input += n;
     if (output != nullptr) output += n;

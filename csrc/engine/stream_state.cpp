@@ -118,6 +118,29 @@ void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state,
   rest_delays(plan, state);
 }
 
+void copy_state(const PlanView& plan, const std::byte* settled, std::byte* state) noexcept {
+  const auto copy = [&](std::uint64_t begin, std::uint64_t bytes) {
+    std::memcpy(state + begin, settled + begin, bytes);
+  };
+  copy(0, sizeof(StateHeader));
+  std::uint64_t end = sizeof(StateHeader);
+  for (std::size_t l = 0; l < plan.line_count(); ++l) {
+    const PlanLine& line = plan.line(l);
+    const std::uint64_t row = std::uint64_t{line.stride} * sizeof(float);
+    const bool spans_grid = line.group == kSpansGrid && line.lane_block == 0;
+    for (std::uint32_t c = 0; line.history > 0 && c < line.channels; ++c) {
+      copy(line.offset + c * row, spans_grid ? line.history * sizeof(float) : row);
+    }
+    end = line.carry_offset();
+    if (line.lane_block > 0) {
+      const std::uint64_t carried = std::uint64_t{line.history} * line.channels * sizeof(float);
+      copy(end, carried);
+      end += carried;
+    }
+  }
+  copy(end, plan.header().work_offset - end);
+}
+
 void check_state(const PlanView& plan, const std::byte* state, std::size_t bytes) {
   if (bytes != plan.state_bytes()) {
     throw InputError("state: expected " + std::to_string(plan.state_bytes()) +

@@ -30,6 +30,10 @@ static_assert(sizeof(StateHeader) == kCacheLineBytes);
 void settle(const PlanView& plan, const KernelTable& kernels, std::byte* state,
             const float* knobs = nullptr) noexcept;
 
+// Makes `state`, which may hold another stream of the plan, equal to `settled` in all that later
+// samples depend on: where a plan has long filters, most of a state is room to work in.
+void copy_state(const PlanView& plan, const std::byte* settled, std::byte* state) noexcept;
+
 // Throws InputError unless `state` of `bytes` bytes belongs to the plan.
 void check_state(const PlanView& plan, const std::byte* state, std::size_t bytes);
 

@@ -196,6 +196,44 @@ TEST(threads_change_no_bit_of_a_plan_with_a_grid) {
   }
 }
 
+// Memory of another stream, here of NaN alone: what is copied into it is all that samples depend
+// on.
+TEST(states_that_are_used_again_change_no_bit) {
+  std::vector<Case> cases = all_cases();
+  for (const Program& program :
+       {testing::small_graph(true), testing::gated_graph(),
+        testing::recurrent_graph(Cell::kLstm, 9), testing::recurrent_graph(Cell::kGru, 70),
+        testing::filter_graph(700, true)}) {
+    cases.push_back({program, {}, 1});
+  }
+  for (int taps : {5000, 140000}) {
+    for (bool around : {false, true}) {
+      cases.push_back({testing::filter_graph(taps, around), {true, {}, false}, 1});
+    }
+  }
+  for (const Case& c : cases) {
+    for_every_isa([&](const KernelTable& kernels) {
+      if (kernels.vector_floats == 1 && c.program.ops[0].weight.size() > 100000) return;
+      Loaded loaded(c.program, kernels, c.options);
+      const std::size_t grid = loaded.plan.grid_samples();
+      const std::size_t samples = grid + std::min<std::size_t>(grid / 2, 9001) + 1501;
+      const std::vector<float> input = testing::Noise(6).take(2 * samples);
+      std::vector<float> fresh(input.size()), again(input.size());
+      WorkerPool single(1);
+      render_array(loaded.plan, kernels, loaded.state.data(), single, input.data(), fresh.data(), 2,
+                   samples);
+      std::vector<AlignedBuffer> kept;
+      for (int s = 0; s < 2; ++s) {
+        kept.emplace_back(loaded.plan.state_bytes());
+        std::memset(kept.back().data(), 0xff, kept.back().size());
+      }
+      render_array(loaded.plan, kernels, loaded.state.data(), single, input.data(), again.data(), 2,
+                   samples, &kept);
+      CHECK(fresh == again);
+    });
+  }
+}
+
 TEST(a_part_of_a_grid_ends_a_stream) {
   const Case c = forced_cases()[0];
   Loaded loaded(c.program, reference_kernels(), c.options);
