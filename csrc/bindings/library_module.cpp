@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "base/check.h"
-#include "base/read_back.h"
 #include "bindings/columns.h"
 #include "bindings/folder_listing.h"
 
@@ -262,36 +261,9 @@ class KeyIndex {
   std::vector<std::int32_t> table_;
 };
 
-// --- outputs ---------------------------------------------------------------------
-
-// `use` of an open file and bytes, 1 or 0, with what the system refuses as OSError.
-template <int (*use)(int, const std::byte*, std::size_t, off_t)>
-bool with_bytes(int fd, const py::buffer& any, std::int64_t offset) {
-  const py::buffer_info bytes = any.request();
-  if (!PyBuffer_IsContiguous(bytes.view(), 'C')) {
-    throw InputError("data: expected bytes in one piece, got strides");
-  }
-  int same, error;
-  {
-    py::gil_scoped_release release;
-    same = use(fd, static_cast<const std::byte*>(bytes.ptr),
-               static_cast<std::size_t>(bytes.size * bytes.itemsize), offset);
-    error = errno;
-  }
-  if (same < 0) {
-    errno = error;
-    PyErr_SetFromErrno(PyExc_OSError);
-    throw py::error_already_set();
-  }
-  return same == 1;
-}
-
 }  // namespace
 
 void bind_library(py::module_& module) {
-  module.def("append", &with_bytes<append>, py::arg("fd"), py::arg("data"), py::arg("offset"));
-  module.def("reads_back", &with_bytes<reads_back>, py::arg("fd"), py::arg("data"),
-             py::arg("offset"));
   py::class_<FolderNames>(module, "FolderNames")
       .def(py::init(&list_folder), py::arg("path"), py::arg("suffixes"))
       .def("__len__", &FolderNames::size)

@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "base/finite.h"
+#include "bindings/audio_module.h"
 #include "bindings/library_module.h"
 #include "bindings/op_tuples.h"
 #include "bindings/sampler_module.h"
@@ -386,6 +387,7 @@ PYBIND11_MODULE(_native, module) {
         return cuda_cells(program, choose_kernels(""), knobs);
       },
       py::arg("lines"), py::arg("ops"), py::arg("output_line"), py::arg("knobs"));
+  bind_audio(module);
   bind_library(module);
   module.def("run_multiply_adds", &run_multiply_adds, py::arg("isa"), py::arg("seconds"));
   bind_sampler(module);
