@@ -4,10 +4,11 @@
 #include <cerrno>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 #include "base/check.h"
-#include "base/pcm16.h"
 #include "base/read_back.h"
+#include "base/sample_rows.h"
 
 namespace py = pybind11;
 
@@ -37,50 +38,61 @@ bool with_bytes(int fd, const py::buffer& any, std::int64_t offset) {
 }
 
 // Rows of float32 (C, n), n samples of each in one piece.
-struct Rows {
-  explicit Rows(const py::buffer& any, bool writable) : info(any.request(writable)) {
-    if (info.format != py::format_descriptor<float>::format() || info.ndim != 2 ||
-        (info.shape[1] > 1 && info.strides[1] != sizeof(float)) ||
-        info.strides[0] % static_cast<py::ssize_t>(sizeof(float)) != 0) {
+template <typename Value>
+struct Array {
+  explicit Array(const py::buffer& any) : info(any.request(!std::is_const_v<Value>)) {
+    const auto bytes = static_cast<py::ssize_t>(sizeof(float));
+    // "<f" is what memory of the C interface says of itself.
+    const bool is_float = info.format == "f" || info.format == "<f";
+    if (!is_float || info.ndim != 2 || (info.shape[1] > 1 && info.strides[1] != bytes) ||
+        info.strides[0] % bytes != 0) {
       throw InputError("rows: expected float32 (C, n) whose rows are in one piece each");
     }
+    rows = {static_cast<Value*>(info.ptr), info.strides[0] / bytes,
+            static_cast<std::size_t>(info.shape[0]), static_cast<std::size_t>(info.shape[1])};
   }
-  float* data() const { return static_cast<float*>(info.ptr); }
-  std::size_t channels() const { return static_cast<std::size_t>(info.shape[0]); }
-  std::size_t frames() const { return static_cast<std::size_t>(info.shape[1]); }
-  std::ptrdiff_t stride() const {
-    return info.strides[0] / static_cast<std::ptrdiff_t>(sizeof(float));
-  }
+  std::size_t size() const { return rows.channels * rows.frames; }
 
   py::buffer_info info;
+  SampleRows<Value> rows;
 };
 
-// The bytes of as many 16-bit samples as the rows have, or more.
-py::buffer_info samples_of(const py::buffer& any, const Rows& rows, bool writable) {
-  py::buffer_info info = any.request(writable);
-  const std::size_t wanted = rows.channels() * rows.frames() * sizeof(std::int16_t);
+// At least `wanted` bytes.
+std::byte* bytes_for(const py::buffer_info& info, std::size_t wanted) {
   const auto bytes = static_cast<std::size_t>(info.size * info.itemsize);
   if (!PyBuffer_IsContiguous(info.view(), 'C') || bytes < wanted) {
     throw InputError("samples: expected at least " + std::to_string(wanted) +
                      " bytes in one piece, got " + std::to_string(bytes));
   }
-  return info;
+  return static_cast<std::byte*>(info.ptr);
 }
 
-void decode_int16(const py::buffer& samples, const py::buffer& rows_ct) {
-  const Rows rows(rows_ct, true);
-  const py::buffer_info from = samples_of(samples, rows, false);
+// `use` of samples of kBytes each, and of kMore bytes behind the last.
+template <auto use, std::size_t kBytes, std::size_t kMore = 0>
+void decode(const py::buffer& samples, const py::buffer& rows_ct) {
+  const Array<float> to(rows_ct);
+  const py::buffer_info from = samples.request();
+  const std::byte* bytes = bytes_for(from, to.size() == 0 ? 0 : to.size() * kBytes + kMore);
   py::gil_scoped_release release;
-  rows_from_int16(static_cast<const std::int16_t*>(from.ptr), rows.channels(), rows.frames(),
-                  rows.data(), rows.stride());
+  use(bytes, to.rows);
 }
 
-void encode_int16(const py::buffer& rows_ct, const py::buffer& samples) {
-  const Rows rows(rows_ct, false);
-  const py::buffer_info to = samples_of(samples, rows, true);
+template <auto use, std::size_t kBytes>
+void encode(const py::buffer& rows_ct, const py::buffer& samples) {
+  const Array<const float> from(rows_ct);
+  const py::buffer_info to = samples.request(true);
+  std::byte* bytes = bytes_for(to, from.size() * kBytes);
   py::gil_scoped_release release;
-  int16_from_rows(rows.data(), rows.stride(), rows.channels(), rows.frames(),
-                  static_cast<std::int16_t*>(to.ptr));
+  use(from.rows, bytes);
+}
+
+void pack(const py::buffer& codes, const py::buffer& samples) {
+  const py::buffer_info from = codes.request(), to = samples.request(true);
+  const auto count = static_cast<std::size_t>(from.size * from.itemsize) / sizeof(std::int32_t);
+  const std::byte* in = bytes_for(from, 0);
+  std::byte* out = bytes_for(to, 3 * count);
+  py::gil_scoped_release release;
+  pack_code24(in, count, out);
 }
 
 }  // namespace
@@ -89,8 +101,14 @@ void bind_audio(py::module_& module) {
   module.def("append", &with_bytes<append>, py::arg("fd"), py::arg("data"), py::arg("offset"));
   module.def("reads_back", &with_bytes<reads_back>, py::arg("fd"), py::arg("data"),
              py::arg("offset"));
-  module.def("decode_int16", &decode_int16, py::arg("samples"), py::arg("rows"));
-  module.def("encode_int16", &encode_int16, py::arg("rows"), py::arg("samples"));
+  const py::arg rows("rows"), samples("samples");
+  module.def("decode_int16", &decode<decode_int16, 2>, samples, rows);
+  module.def("decode_int24", &decode<decode_int24, 3, 1>, samples, rows);
+  module.def("decode_float", &decode<decode_float, 4>, samples, rows);
+  module.def("encode_int16", &encode<encode_int16, 2>, rows, samples);
+  module.def("encode_code24", &encode<encode_code24, 4>, rows, samples);
+  module.def("encode_float", &encode<encode_float, 4>, rows, samples);
+  module.def("pack_code24", &pack, py::arg("codes"), samples);
 }
 
 }  // namespace fxfast

@@ -3,14 +3,15 @@
 Integers of n bits stand for value / 2^(n-1). Float32 holds every 24-bit value, so integers of up
 to 24 bits come back as they were. 32-bit integers and 64-bit floats are rounded to the nearest.
 
-The engine converts what most files hold, 16-bit integers; numpy converts all others, and those too
-where the tests hold the one against the other.
+The engine converts what most files hold: integers of 16 and 24 bits and 32-bit floats,
+little-endian. numpy converts all others, and those too where the tests hold the one against the
+other.
 """
 
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from collections.abc import Callable
 
 import numpy as np
 
@@ -30,14 +31,17 @@ class SampleDecoder:
         letter = {"int": "i", "unsigned": "u", "float": "f"}[coding.kind]
         width = 4 if coding.sample_bytes == 3 else coding.sample_bytes
         self._dtype = np.dtype(f"{order}{letter}{width}")
-        self._engine = _engine_of_int16() if self._dtype == np.dtype("<i2") else None
+        name = {("int", 2): "int16", ("int", 3): "int24", ("float", 4): "float"}.get(
+            (coding.kind, coding.sample_bytes)
+        )
+        self._native = None if coding.big_endian else _native("decode", name)
         self._wide = np.zeros(0, np.int32)
 
     def decode(self, raw: np.ndarray, out_ct: np.ndarray) -> None:
         """The first bytes of ``raw`` (uint8, with slack behind) into ``out_ct``, float32 (C, n)."""
         coding, samples = self._coding, out_ct.size
-        if self._engine is not None:
-            self._engine.decode_int16(raw, out_ct)
+        if self._native is not None:
+            self._native(raw, out_ct)
             return
         if coding.sample_bytes == 3:
             x = self._widened(raw, samples)
@@ -79,17 +83,18 @@ class SampleEncoder:
 
     def __init__(self, subtype: str, dither_seed: int | None = None) -> None:
         self._bits = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 0}[subtype]
-        is_plain = self._bits == 16 and dither_seed is None
-        self._engine = _engine_of_int16() if is_plain else None
+        name = {16: "int16", 24: "code24", 0: "float"}.get(self._bits)
+        is_plain = dither_seed is None or not self._bits
+        self._native = _native("encode", name) if is_plain else None
         self._noise = None
         if dither_seed is not None and self._bits:
             self._noise = np.random.Generator(np.random.SFC64(dither_seed))
 
     def encode(self, x_ct: np.ndarray) -> np.ndarray:
         """``x_ct`` (C, n) as float32 or int16 or int32 (n, C); 24 bits are those at the bottom."""
-        if self._engine is not None and x_ct.dtype == np.float32 and _has_rows(x_ct):
-            x_tc = np.empty(x_ct.shape[::-1], np.int16)
-            self._engine.encode_int16(x_ct, x_tc)
+        if self._native is not None and x_ct.dtype == np.float32 and _has_rows(x_ct):
+            x_tc = np.empty(x_ct.shape[::-1], _CODES[self._bits])
+            self._native(x_ct, x_tc)
             return x_tc
         if not self._bits:
             return _interleaved(x_ct.astype(np.float32, copy=False))
@@ -106,9 +111,13 @@ class SampleEncoder:
         return _interleaved(scaled_ct.astype(np.int16 if self._bits == 16 else np.int32))
 
 
-def _engine_of_int16() -> ModuleType | None:
-    """The engine where it is built and its 16-bit integers stand in memory as in files."""
-    return engine_if_built() if sys.byteorder == "little" else None
+_CODES = {16: np.int16, 24: np.int32, 0: np.float32}
+
+
+def _native(way: str, name: str | None) -> Callable[[np.ndarray, np.ndarray], None] | None:
+    """The engine's conversion, where it has one, is built and has samples in memory as in files."""
+    found = engine_if_built() if sys.byteorder == "little" and name is not None else None
+    return None if found is None else getattr(found, f"{way}_{name}")
 
 
 def _has_rows(x_ct: np.ndarray) -> bool:
@@ -126,7 +135,12 @@ def _interleaved(x_ct: np.ndarray) -> np.ndarray:
 
 def packed_24(codes: np.ndarray) -> np.ndarray:
     """The lower 24 bits of int32 codes as bytes, three for each."""
-    return _lower_bytes(codes, 0)
+    engine = engine_if_built() if sys.byteorder == "little" and codes.dtype == np.int32 else None
+    if engine is None:
+        return _lower_bytes(codes, 0)
+    packed = np.empty(3 * codes.size, np.uint8)
+    engine.pack_code24(np.ascontiguousarray(codes), packed)
+    return packed
 
 
 def packed_upper(codes: np.ndarray, bits: int) -> np.ndarray:
