@@ -156,7 +156,7 @@ def _compare(
     on_round: Callable[[int, int], None] | None,
 ) -> Comparison:
     run = _Run(graph, audio, options, folder)
-    ways = run.ways()
+    ways = [run.budget.settled(way) for way in run.ways()]
     works: dict[str, Callable[[], float]] = {way.name: way.seconds for way in ways}
     isas = (*options.isas, *options.offline_isas)
     peaks = {f"peak {isa}": partial(multiply_add_peak, isa, 0.03) for isa in isas}
