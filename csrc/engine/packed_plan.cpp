@@ -14,7 +14,6 @@
 #include "engine/level_gain.h"
 #include "engine/op_sizes.h"
 #include "engine/plan_layout.h"
-#include "engine/stream_state.h"
 #include "engine/time_grid.h"
 #include "kernels/pack_spectra.h"
 #include "kernels/pack_weights.h"
