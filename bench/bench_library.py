@@ -62,7 +62,7 @@ CHEAPEST = "gain"
 # A1 nano, between the two, costs more than its files and less than to drown them.
 MUSTS = {"a1-standard": {"of the engine": 0.90}, CHEAPEST: {"of files alone": 0.85}}
 MUST_SAFETY = 0.05
-SAFETY = "cost of safety"
+SAFETY, BESIDE_UNSAFE = "cost of safety", "cost beside unsafe"
 LONGER = 5
 _BLOCK_FRAMES = 16384
 MAX_RUNS = 5
@@ -219,7 +219,7 @@ def measure_longer(folder: Path, seconds: float) -> dict[str, Any]:
         "files": len(find_audio(source)),
         "shares": {
             SAFETY: 1.0 - wall["late"] / wall["library"],
-            "cost beside unsafe": 1.0 - wall["unsafe"] / wall["library"],
+            BESIDE_UNSAFE: 1.0 - wall["unsafe"] / wall["library"],
         },
         "wall seconds": {way: [t.wall for t in all_of] for way, all_of in runs.items()},
         "CPU seconds": {way: [t.cpu for t in all_of] for way, all_of in runs.items()},
@@ -334,7 +334,7 @@ def case_of(name: str, kind: str, seconds: float, taken: dict[str, list[Taken]])
             "of files alone": of["files"] / of["library"],
             "of both": (of["engine"] + of["files"]) / of["library"],
             SAFETY: (of["cheapest"] - of["late"]) / of["library"],
-            "cost beside unsafe": (of["cheapest"] - of["unsafe"]) / of["library"],
+            BESIDE_UNSAFE: (of["cheapest"] - of["unsafe"]) / of["library"],
         }
 
     result: dict[str, Any] = {
@@ -346,9 +346,9 @@ def case_of(name: str, kind: str, seconds: float, taken: dict[str, list[Taken]])
         "wall seconds": {way: [t.wall for t in runs] for way, runs in taken.items()},
         "CPU seconds": {way: [t.cpu for t in runs] for way, runs in taken.items()},
     }
-    result["must"] = {**MUSTS.get(name, {}), SAFETY: MUST_SAFETY}
+    result["must"] = {**MUSTS.get(name, {}), SAFETY: MUST_SAFETY, BESIDE_UNSAFE: MUST_SAFETY}
     result["holds"] = {
-        share: found <= must if share == SAFETY else found >= must
+        share: found <= must if share in (SAFETY, BESIDE_UNSAFE) else found >= must
         for share, must in result["must"].items()
         for found in (result["shares"][share],)
     }

@@ -57,7 +57,7 @@ def _goals(result: dict[str, Any]) -> str:
     for case in result["cases"]:
         for name, must in case["must"].items():
             share, holds = case["shares"][name], case["holds"][name]
-            goal = "at most" if name == "cost of safety" else "at least"
+            goal = "at most" if name.startswith("cost") else "at least"
             left = "" if holds else _what_is_left(case, name, must)
             told.append(
                 f"{case['model']}, {case['format'].upper()}, {name} {goal} {must:.0%}: "
