@@ -230,14 +230,8 @@ def measure_longer(folder: Path, seconds: float) -> dict[str, Any]:
 def without_reading_back() -> Iterator[None]:
     """Outputs that are not held against what was written, neither by block nor at their end."""
 
-    def append(appender: appending.Appender, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while len(view):
-            view = view[os.write(appender._fd, view) :]
-        appender.end += len(data)
-
     with (
-        patch.object(appending.Appender, "append", append),
+        patch.object(appending.Appender, "reads_back", False),
         patch.object(wave_sink.WaveSink, "_verify", lambda *_: None),
         patch.object(flac_sink.FlacSink, "_verify", lambda *_: None),
     ):

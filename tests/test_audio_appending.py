@@ -11,6 +11,7 @@ import pytest
 
 from fxfast.audio import appending
 from fxfast.audio.files import write_audio
+from fxfast.audio.sample_codings import SampleEncoder
 from fxfast.errors import InputError, WriteError
 from fxfast.native import engine
 
@@ -33,7 +34,7 @@ def test_what_the_disk_changes_gets_no_name(
     at, written = int(place * path.stat().st_size), 0
     path.unlink()
 
-    def damaging(fd: int, data: memoryview, offset: int) -> bool:
+    def damaging(fd: int, data: memoryview, offset: int, read_back: bool = True) -> bool:
         nonlocal written
         begin, written = written, written + len(data)
         damaged = bytearray(data)
@@ -42,8 +43,12 @@ def test_what_the_disk_changes_gets_no_name(
         os.write(fd, damaged)
         return bool(engine().reads_back(fd, data, offset))
 
+    def damaging_rows(fd: int, rows_ct: np.ndarray, offset: int, read_back: bool) -> bool:
+        return damaging(fd, SampleEncoder("PCM_16").encode(rows_ct).tobytes(), offset)
+
     disk = SimpleNamespace(append=damaging, reads_back=engine().reads_back)
     monkeypatch.setattr(appending, "engine", lambda: disk)
+    monkeypatch.setattr(SampleEncoder, "appends", lambda *_: damaging_rows)
     with pytest.raises(WriteError, match="incomplete on the disk"):
         write_audio(path, noise(1, 200_000), RATE, "PCM_16")
     assert os.listdir(tmp_path) == []
@@ -85,11 +90,19 @@ def test_what_reads_back_is_told_from_what_does_not(tmp_path: Path) -> None:
         assert not engine().reads_back(fd, content, 1 << 40)
         assert engine().reads_back(fd, np.frombuffer(content, "<f4").reshape(-1, 2), 0)
         assert engine().append(fd, content, 40_000)
+        assert engine().append(fd, content, 123, read_back=False)  # it went to 80,000
+        os.lseek(fd, 80_000, os.SEEK_SET)
         assert not engine().append(fd, content + b"x", 40_000)  # it went to 80,000
         with pytest.raises(InputError, match="in one piece"):
             engine().reads_back(fd, np.zeros(10, np.float32)[::2], 0)
     for use in (engine().reads_back, engine().append):
         with pytest.raises(OSError, match="descriptor"):
             use(fd, content, 0)
+    rows_ct = noise(2, 40_000)
     with open("/dev/null", "r+b", buffering=0) as nothing:
         assert not engine().append(nothing.fileno(), content, 0)
+        assert not engine().append_int16(nothing.fileno(), rows_ct, 0)
+        assert engine().append_int16(nothing.fileno(), rows_ct, 0, read_back=False)
+    with (tmp_path / "b").open("w+b", buffering=0) as file:
+        assert engine().append_int16(file.fileno(), rows_ct, 0)
+        assert not engine().append_int16(file.fileno(), -rows_ct, 0)  # it went to 160,000

@@ -33,12 +33,13 @@ def test_fault_case_48_a_wrong_sample_is_a_finding(monkeypatch: pytest.MonkeyPat
     """The comparison with libsndfile can fail: a decoder that is off by one step is found."""
     (data,) = [d for d in corpus_of("audio") if d[:4] == b"RIFF" and len(d) == 124]
     targets.audio(data)
-    decode = SampleDecoder.decode
+    read = SampleDecoder.read
 
-    def wrong(self: SampleDecoder, raw: np.ndarray, out_ct: np.ndarray) -> None:
-        decode(self, raw, out_ct)
+    def wrong(self: SampleDecoder, fd: int, out_ct: np.ndarray, offset: int) -> int:
+        got = read(self, fd, out_ct, offset)
         out_ct[0, -1] += np.float32(2.0**-15)
+        return got
 
-    monkeypatch.setattr(SampleDecoder, "decode", wrong)
+    monkeypatch.setattr(SampleDecoder, "read", wrong)
     with pytest.raises(AssertionError):
         targets.audio(data)

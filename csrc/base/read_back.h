@@ -29,14 +29,14 @@ inline int reads_back(int fd, const std::byte* data, std::size_t count, off_t of
 }
 
 // Writes at the descriptor's position, `offset` bytes into the file, and reads back what is now
-// there: 1, 0 or -1 as above.
-inline int append(int fd, const std::byte* data, std::size_t count, off_t offset) {
+// there, unless that isn't asked for: 1, 0 or -1 as above.
+inline int append(int fd, const std::byte* data, std::size_t count, off_t offset, bool read_back) {
   for (std::size_t done = 0; done < count;) {
     const ssize_t put = write(fd, data + done, count - done);
     if (put < 0 && errno != EINTR) return -1;
     done += put < 0 ? 0 : static_cast<std::size_t>(put);
   }
-  return reads_back(fd, data, count, offset);
+  return read_back ? reads_back(fd, data, count, offset) : 1;
 }
 
 }  // namespace fxfast

@@ -1,7 +1,10 @@
 #include "base/sample_rows.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 
 #ifdef __SSE2__
@@ -36,9 +39,14 @@ struct Int16 {
 };
 struct Int24 {
   static constexpr std::size_t kBytes = 3;
+  static constexpr float kFullScale = 8388608.0f;
   static float value(const std::byte* sample) {
     const std::uint32_t at_the_top = load_at<std::uint32_t>(sample) << 8;
     return static_cast<float>(static_cast<std::int32_t>(at_the_top)) * 0x1p-31f;
+  }
+  static void put(std::byte* sample, long code) {
+    const auto bytes = static_cast<std::uint32_t>(code);
+    std::memcpy(sample, &bytes, kBytes);
   }
 };
 struct Code24 {
@@ -70,6 +78,12 @@ void decode(const std::byte* samples, const Rows& rows) {
   }
 }
 
+// The first frames of one or two channels, some at a time; returns how many. None of most formats.
+template <typename Sample>
+std::size_t encode_vectors(Sample, const ConstRows&, std::byte*) {
+  return 0;
+}
+
 #ifdef __SSE2__
 // Four codes; the conversion rounds as the mode says.
 template <typename Sample>
@@ -83,7 +97,6 @@ void put(std::byte* samples, __m128i codes) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(samples), codes);
 }
 
-// The first frames of one or two channels, eight or four at a time; returns how many.
 std::size_t encode_vectors(Int16, const ConstRows& rows, std::byte* samples) {
   const auto eight_of = [](const float* values) {
     return _mm_packs_epi32(four_of<Int16>(values), four_of<Int16>(values + 4));
@@ -112,11 +125,6 @@ std::size_t encode_vectors(Code24, const ConstRows& rows, std::byte* codes) {
     put(codes + 8 * t + 16, _mm_unpackhi_epi32(a, b));
   }
   return t;
-}
-#else
-template <typename Sample>
-std::size_t encode_vectors(Sample, const ConstRows&, std::byte*) {
-  return 0;
 }
 #endif
 
@@ -167,11 +175,38 @@ void encode_float(const ConstRows& rows, std::byte* samples) noexcept {
   }
 }
 
-void pack_code24(const std::byte* codes, std::size_t count, std::byte* samples) noexcept {
-  for (std::size_t n = 0; n + 1 < count; ++n) {  // the fourth byte is the next sample's first
-    store_at(samples + 3 * n, load_at<std::uint32_t>(codes + 4 * n));
+void encode_int24(const ConstRows& rows, std::byte* samples) noexcept {
+  std::array<std::byte, 1 << 14> codes;
+  const std::size_t most = codes.size() / Code24::kBytes / rows.channels;
+  if (most == 0) return encode<Int24>(rows, samples);
+  for (std::size_t t = 0; t < rows.frames; t += most) {
+    const std::size_t frames = std::min(most, rows.frames - t);
+    encode<Code24>({rows.data + t, rows.stride, rows.channels, frames}, codes.data());
+    for (std::size_t n = 0; n < frames * rows.channels; ++n, samples += Int24::kBytes) {
+      // The fourth byte is the next sample's first.
+      store_at(samples, load_at<std::uint32_t>(codes.data() + Code24::kBytes * n));
+    }
   }
-  if (count > 0) std::memcpy(samples + 3 * (count - 1), codes + 4 * (count - 1), 3);
+}
+
+float peak_of(const ConstRows& rows) noexcept {
+  // Magnitudes are ordered as the integers of their bits are, NaN above all. Several at a time, for
+  // one would wait for the one before.
+  std::array<std::int32_t, 32> most{};
+  const auto magnitude = [](float value) {
+    return std::bit_cast<std::int32_t>(value) & 0x7fffffff;
+  };
+  const float* row = rows.data;
+  for (std::size_t c = 0; c < rows.channels; ++c, row += rows.stride) {
+    std::size_t t = 0;
+    for (; t + most.size() <= rows.frames; t += most.size()) {
+      for (std::size_t n = 0; n < most.size(); ++n) {
+        most[n] = std::max(most[n], magnitude(row[t + n]));
+      }
+    }
+    for (; t < rows.frames; ++t) most[0] = std::max(most[0], magnitude(row[t]));
+  }
+  return std::bit_cast<float>(*std::max_element(most.begin(), most.end()));
 }
 
 }  // namespace fxfast

@@ -17,8 +17,9 @@ struct SampleRows {
 using Rows = SampleRows<float>;
 using ConstRows = SampleRows<const float>;
 
-// Integers of n bits stand for value / 2^(n-1). Those of three bytes are read four bytes at a time:
-// one byte behind the last sample has to be there.
+// Integers of n bits stand for value / 2^(n-1). Those of three bytes are read and written four
+// bytes at a time: so many bytes behind the last sample have to be there.
+inline constexpr std::size_t kSlackBytes = 1;
 void decode_int16(const std::byte* samples, const Rows& rows) noexcept;
 void decode_int24(const std::byte* samples, const Rows& rows) noexcept;
 void decode_float(const std::byte* samples, const Rows& rows) noexcept;
@@ -27,9 +28,10 @@ void decode_float(const std::byte* samples, const Rows& rows) noexcept;
 // the lower bits of 32.
 void encode_int16(const ConstRows& rows, std::byte* samples) noexcept;
 void encode_code24(const ConstRows& rows, std::byte* codes) noexcept;
+void encode_int24(const ConstRows& rows, std::byte* samples) noexcept;
 void encode_float(const ConstRows& rows, std::byte* samples) noexcept;
 
-// The lower three bytes of each code.
-void pack_code24(const std::byte* codes, std::size_t count, std::byte* samples) noexcept;
+// The largest magnitude, 0 of no samples; infinite or NaN if a sample is.
+float peak_of(const ConstRows& rows) noexcept;
 
 }  // namespace fxfast

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/read_back.h"
+#include "base/row_files.h"
 #include "base/sample_rows.h"
 
 namespace py = pybind11;
@@ -15,26 +16,47 @@ namespace py = pybind11;
 namespace fxfast {
 namespace {
 
-// `use` of an open file and bytes, 1 or 0, with what the system refuses as OSError.
-template <int (*use)(int, const std::byte*, std::size_t, off_t)>
-bool with_bytes(int fd, const py::buffer& any, std::int64_t offset) {
-  const py::buffer_info bytes = any.request();
-  if (!PyBuffer_IsContiguous(bytes.view(), 'C')) {
-    throw InputError("data: expected bytes in one piece, got strides");
-  }
-  int same, error;
+[[noreturn]] void refuse(int error) {
+  errno = error;
+  PyErr_SetFromErrno(PyExc_OSError);
+  throw py::error_already_set();
+}
+
+// What `use` gives without the lock of Python; below 0, the system's refusal as OSError.
+template <typename Use>
+std::int64_t unlocked(const Use& use) {
+  std::int64_t found;
+  int error;
   {
     py::gil_scoped_release release;
-    same = use(fd, static_cast<const std::byte*>(bytes.ptr),
-               static_cast<std::size_t>(bytes.size * bytes.itemsize), offset);
+    found = use();
     error = errno;
   }
-  if (same < 0) {
-    errno = error;
-    PyErr_SetFromErrno(PyExc_OSError);
-    throw py::error_already_set();
+  if (found < 0) refuse(error);
+  return found;
+}
+
+// Bytes in one piece.
+struct Bytes {
+  explicit Bytes(const py::buffer& any) : info(any.request()) {
+    if (!PyBuffer_IsContiguous(info.view(), 'C')) {
+      throw InputError("data: expected bytes in one piece, got strides");
+    }
   }
-  return same == 1;
+  const std::byte* data() const { return static_cast<const std::byte*>(info.ptr); }
+  std::size_t size() const { return static_cast<std::size_t>(info.size * info.itemsize); }
+
+  py::buffer_info info;
+};
+
+bool bytes_read_back(int fd, const py::buffer& any, std::int64_t offset) {
+  const Bytes bytes(any);
+  return unlocked([&] { return reads_back(fd, bytes.data(), bytes.size(), offset); }) == 1;
+}
+
+bool append_bytes(int fd, const py::buffer& any, std::int64_t offset, bool read_back) {
+  const Bytes bytes(any);
+  return unlocked([&] { return append(fd, bytes.data(), bytes.size(), offset, read_back); }) == 1;
 }
 
 // Rows of float32 (C, n), n samples of each in one piece.
@@ -57,58 +79,58 @@ struct Array {
   SampleRows<Value> rows;
 };
 
-// At least `wanted` bytes.
-std::byte* bytes_for(const py::buffer_info& info, std::size_t wanted) {
-  const auto bytes = static_cast<std::size_t>(info.size * info.itemsize);
-  if (!PyBuffer_IsContiguous(info.view(), 'C') || bytes < wanted) {
+template <Decode decode, std::size_t kSampleBytes>
+std::int64_t read(int fd, const py::buffer& rows_ct, std::int64_t offset) {
+  const Array<float> to(rows_ct);
+  if (to.size() == 0) return 0;
+  return unlocked([&] { return read_rows<decode, kSampleBytes>(fd, to.rows, offset); });
+}
+
+template <Encode encode, std::size_t kSampleBytes>
+bool append_encoded(int fd, const py::buffer& rows_ct, std::int64_t offset, bool read_back) {
+  const Array<const float> from(rows_ct);
+  if (from.size() == 0) return true;
+  return unlocked([&] {
+           return append_rows<encode, kSampleBytes>(fd, from.rows, offset, read_back);
+         }) == 1;
+}
+
+template <Encode encode, std::size_t kSampleBytes>
+void encode_rows(const py::buffer& rows_ct, const py::buffer& samples) {
+  const Array<const float> from(rows_ct);
+  const py::buffer_info to = samples.request(true);
+  const std::size_t wanted = from.size() * kSampleBytes;
+  const auto bytes = static_cast<std::size_t>(to.size * to.itemsize);
+  if (!PyBuffer_IsContiguous(to.view(), 'C') || bytes < wanted) {
     throw InputError("samples: expected at least " + std::to_string(wanted) +
                      " bytes in one piece, got " + std::to_string(bytes));
   }
-  return static_cast<std::byte*>(info.ptr);
-}
-
-// `use` of samples of kBytes each, and of kMore bytes behind the last.
-template <auto use, std::size_t kBytes, std::size_t kMore = 0>
-void decode(const py::buffer& samples, const py::buffer& rows_ct) {
-  const Array<float> to(rows_ct);
-  const py::buffer_info from = samples.request();
-  const std::byte* bytes = bytes_for(from, to.size() == 0 ? 0 : to.size() * kBytes + kMore);
   py::gil_scoped_release release;
-  use(bytes, to.rows);
+  encode(from.rows, static_cast<std::byte*>(to.ptr));
 }
 
-template <auto use, std::size_t kBytes>
-void encode(const py::buffer& rows_ct, const py::buffer& samples) {
+float peak(const py::buffer& rows_ct) {
   const Array<const float> from(rows_ct);
-  const py::buffer_info to = samples.request(true);
-  std::byte* bytes = bytes_for(to, from.size() * kBytes);
   py::gil_scoped_release release;
-  use(from.rows, bytes);
-}
-
-void pack(const py::buffer& codes, const py::buffer& samples) {
-  const py::buffer_info from = codes.request(), to = samples.request(true);
-  const auto count = static_cast<std::size_t>(from.size * from.itemsize) / sizeof(std::int32_t);
-  const std::byte* in = bytes_for(from, 0);
-  std::byte* out = bytes_for(to, 3 * count);
-  py::gil_scoped_release release;
-  pack_code24(in, count, out);
+  return peak_of(from.rows);
 }
 
 }  // namespace
 
 void bind_audio(py::module_& module) {
-  module.def("append", &with_bytes<append>, py::arg("fd"), py::arg("data"), py::arg("offset"));
-  module.def("reads_back", &with_bytes<reads_back>, py::arg("fd"), py::arg("data"),
-             py::arg("offset"));
-  const py::arg rows("rows"), samples("samples");
-  module.def("decode_int16", &decode<decode_int16, 2>, samples, rows);
-  module.def("decode_int24", &decode<decode_int24, 3, 1>, samples, rows);
-  module.def("decode_float", &decode<decode_float, 4>, samples, rows);
-  module.def("encode_int16", &encode<encode_int16, 2>, rows, samples);
-  module.def("encode_code24", &encode<encode_code24, 4>, rows, samples);
-  module.def("encode_float", &encode<encode_float, 4>, rows, samples);
-  module.def("pack_code24", &pack, py::arg("codes"), samples);
+  const py::arg fd("fd"), data("data"), offset("offset"), rows("rows"), samples("samples");
+  const auto read_back = py::arg("read_back") = true;
+  module.def("reads_back", &bytes_read_back, fd, data, offset);
+  module.def("append", &append_bytes, fd, data, offset, read_back);
+  module.def("append_int16", &append_encoded<encode_int16, 2>, fd, rows, offset, read_back);
+  module.def("append_int24", &append_encoded<encode_int24, 3>, fd, rows, offset, read_back);
+  module.def("append_float", &append_encoded<encode_float, 4>, fd, rows, offset, read_back);
+  module.def("read_int16", &read<decode_int16, 2>, fd, rows, offset);
+  module.def("read_int24", &read<decode_int24, 3>, fd, rows, offset);
+  module.def("read_float", &read<decode_float, 4>, fd, rows, offset);
+  module.def("encode_int16", &encode_rows<encode_int16, 2>, rows, samples);
+  module.def("encode_code24", &encode_rows<encode_code24, 4>, rows, samples);
+  module.def("peak", &peak, rows);
 }
 
 }  // namespace fxfast

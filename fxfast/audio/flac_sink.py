@@ -15,6 +15,7 @@ from fxfast.audio.appending import Appender
 from fxfast.audio.containers import read_header
 from fxfast.audio.headers import Header
 from fxfast.audio.paths import reason
+from fxfast.audio.sample_codings import SampleEncoder
 from fxfast.errors import WriteError
 from fxfast.whole_file import read_at
 
@@ -93,7 +94,8 @@ class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class FlacSink:
-    """Writes to an open descriptor. ``blocks`` are metadata blocks: their type and content.
+    """Writes to an open descriptor what ``encoder`` makes of blocks (C, n) for ``subtype``.
+    ``blocks`` are metadata blocks: their type and content.
 
     Raises OSError where the system refuses, WriteError where what is read back differs from what
     the encoder wrote.
@@ -106,10 +108,11 @@ class FlacSink:
         sample_rate: int,
         channels: int,
         subtype: str,
+        encoder: SampleEncoder,
         blocks: Sequence[RawBlock] = (),
     ) -> None:
         self._fd, self._name, self._subtype, self._blocks = fd, name, subtype, blocks
-        self._sample_rate, self._channels = sample_rate, channels
+        self._sample_rate, self._channels, self._encoder = sample_rate, channels, encoder
         self._sink = _DescriptorSink(fd, name)
         self._file: soundfile.SoundFile | None = None
         try:
@@ -131,7 +134,11 @@ class FlacSink:
                 f"{sample_rate} Hz: {reason(error)}"
             ) from error
 
-    def write(self, codes_tc: np.ndarray) -> None:
+    def write(self, x_ct: np.ndarray) -> None:
+        for codes_tc in self._encoder.pieces(x_ct):
+            self._write_codes(codes_tc)
+
+    def _write_codes(self, codes_tc: np.ndarray) -> None:
         if self._subtype == "PCM_24":  # libsndfile takes the upper bits of 32
             codes_tc = codes_tc << 8
         assert self._file is not None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from fxfast.audio.headers import Header
 from fxfast.audio.paths import reason
-from fxfast.audio.sample_codings import SLACK_BYTES, SampleDecoder
+from fxfast.audio.sample_codings import SampleDecoder
 from fxfast.errors import ChangedError, ReadError
 
 
@@ -25,16 +23,20 @@ class LinearSource:
         self._frame_bytes = header.channels * header.coding.sample_bytes
         self._position = header.data_offset
         self._left = self.frames
-        self._raw = np.zeros(0, np.uint8)
 
     def read_into(self, out_ct: np.ndarray) -> int:
         """As many frames as ``out_ct`` (C, n) has or are left. Raises ReadError, ChangedError."""
         frames = min(out_ct.shape[1], self._left)
         wanted = frames * self._frame_bytes
-        if len(self._raw) < wanted + SLACK_BYTES:
-            self._raw = np.zeros(wanted + SLACK_BYTES, np.uint8)
-        self._fill(self._raw[:wanted])
-        self._decoder.decode(self._raw, out_ct[:, :frames])
+        try:
+            got = self._decoder.read(self._fd, out_ct[:, :frames], self._position)
+        except OSError as error:
+            raise ReadError(f"{self._name}: cannot be read: {reason(error)}") from error
+        self._position += got
+        if got < wanted:  # the bytes were there when the file was opened
+            raise ChangedError(
+                f"{self._name}: changed while it was read: it ends at byte {self._position}"
+            )
         self._left -= frames
         return int(frames)
 
@@ -44,19 +46,6 @@ class LinearSource:
         self._position += skipped * self._frame_bytes
         self._left -= skipped
         return skipped
-
-    def _fill(self, raw: np.ndarray) -> None:
-        view, got = raw.data, 0
-        while got < len(view):
-            try:
-                count = os.preadv(self._fd, [view[got:]], self._position)
-            except OSError as error:
-                raise ReadError(f"{self._name}: cannot be read: {reason(error)}") from error
-            if count == 0:  # the bytes were there when the file was opened
-                raise ChangedError(
-                    f"{self._name}: changed while it was read: it ends at byte {self._position}"
-                )
-            got, self._position = got + count, self._position + count
 
     def check_end(self) -> None:
         return None

@@ -3,23 +3,28 @@
 Integers of n bits stand for value / 2^(n-1). Float32 holds every 24-bit value, so integers of up
 to 24 bits come back as they were. 32-bit integers and 64-bit floats are rounded to the nearest.
 
-The engine converts what most files hold: integers of 16 and 24 bits and 32-bit floats,
-little-endian. numpy converts all others, and those too where the tests hold the one against the
-other.
+The engine converts what most files hold, integers of 16 and 24 bits and 32-bit floats, on their
+way from the file or into it. numpy converts all others, and those too where the tests hold the one
+against the other.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from fxfast.audio.headers import Coding
+from fxfast.audio.peak import has_rows
 from fxfast.native import engine_if_built
 
-# Bytes that a buffer for ``SampleDecoder`` has behind its last sample.
-SLACK_BYTES = 4
+SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
+_PIECE_FRAMES = 65536
+# Bytes behind the last sample: those of three bytes are read four at a time.
+_SLACK_BYTES = 4
 
 
 class SampleDecoder:
@@ -34,15 +39,33 @@ class SampleDecoder:
         name = {("int", 2): "int16", ("int", 3): "int24", ("float", 4): "float"}.get(
             (coding.kind, coding.sample_bytes)
         )
-        self._native = None if coding.big_endian else _native("decode", name)
+        self._native = None if coding.big_endian else _native("read", name)
+        self._raw = np.zeros(0, np.uint8)
         self._wide = np.zeros(0, np.int32)
 
-    def decode(self, raw: np.ndarray, out_ct: np.ndarray) -> None:
-        """The first bytes of ``raw`` (uint8, with slack behind) into ``out_ct``, float32 (C, n)."""
-        coding, samples = self._coding, out_ct.size
+    def read(self, fd: int, out_ct: np.ndarray, offset: int) -> int:
+        """Fill ``out_ct``, float32 (C, n), from ``offset`` bytes into an open file.
+
+        Returns how many bytes there were: fewer than wanted where the file ends, and ``out_ct`` is
+        then of no use. Raises OSError.
+        """
         if self._native is not None:
-            self._native(raw, out_ct)
-            return
+            return int(self._native(fd, out_ct, offset))
+        wanted = out_ct.size * self._coding.sample_bytes
+        if len(self._raw) < wanted + _SLACK_BYTES:
+            self._raw = np.zeros(wanted + _SLACK_BYTES, np.uint8)
+        view, got = self._raw.data[:wanted], 0
+        while got < wanted:
+            count = os.preadv(fd, [view[got:]], offset + got)
+            if count == 0:
+                return got
+            got += count
+        self._decode(self._raw, out_ct)
+        return got
+
+    def _decode(self, raw: np.ndarray, out_ct: np.ndarray) -> None:
+        """The first bytes of ``raw`` (uint8, with slack behind)."""
+        coding, samples = self._coding, out_ct.size
         if coding.sample_bytes == 3:
             x = self._widened(raw, samples)
         else:
@@ -83,16 +106,17 @@ class SampleEncoder:
 
     def __init__(self, subtype: str, dither_seed: int | None = None) -> None:
         self._bits = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 0}[subtype]
-        name = {16: "int16", 24: "code24", 0: "float"}.get(self._bits)
         is_plain = dither_seed is None or not self._bits
-        self._native = _native("encode", name) if is_plain else None
+        names = {16: ("int16", "int16"), 24: ("code24", "int24"), 0: (None, "float")}
+        code, sample = names.get(self._bits, (None, None)) if is_plain else (None, None)
+        self._native, self._appends = _native("encode", code), _native("append", sample)
         self._noise = None
         if dither_seed is not None and self._bits:
             self._noise = np.random.Generator(np.random.SFC64(dither_seed))
 
     def encode(self, x_ct: np.ndarray) -> np.ndarray:
         """``x_ct`` (C, n) as float32 or int16 or int32 (n, C); 24 bits are those at the bottom."""
-        if self._native is not None and x_ct.dtype == np.float32 and _has_rows(x_ct):
+        if self._native is not None and x_ct.dtype == np.float32 and has_rows(x_ct):
             x_tc = np.empty(x_ct.shape[::-1], _CODES[self._bits])
             self._native(x_ct, x_tc)
             return x_tc
@@ -110,19 +134,25 @@ class SampleEncoder:
         np.clip(scaled_ct, -full_scale, full_scale - 1.0, out=scaled_ct)
         return _interleaved(scaled_ct.astype(np.int16 if self._bits == 16 else np.int32))
 
+    def pieces(self, x_ct: np.ndarray) -> Iterator[np.ndarray]:
+        """``encode`` of a block of any length, with flat memory."""
+        for start in range(0, x_ct.shape[1], _PIECE_FRAMES):
+            yield self.encode(x_ct[:, start : start + _PIECE_FRAMES])
 
-_CODES = {16: np.int16, 24: np.int32, 0: np.float32}
+    def appends(self, x_ct: np.ndarray) -> Callable[..., bool] | None:
+        """What encodes ``x_ct`` right into a file: the engine's append_int16(fd, x_ct, offset,
+        read_back) or the like. None where only ``encode`` can."""
+        fits = x_ct.dtype == np.float32 and has_rows(x_ct)
+        return self._appends if fits else None
 
 
-def _native(way: str, name: str | None) -> Callable[[np.ndarray, np.ndarray], None] | None:
+_CODES = {16: np.int16, 24: np.int32}
+
+
+def _native(way: str, name: str | None) -> Callable[..., Any] | None:
     """The engine's conversion, where it has one, is built and has samples in memory as in files."""
     found = engine_if_built() if sys.byteorder == "little" and name is not None else None
     return None if found is None else getattr(found, f"{way}_{name}")
-
-
-def _has_rows(x_ct: np.ndarray) -> bool:
-    """Whether the samples of each channel follow one another in memory."""
-    return x_ct.shape[1] <= 1 or x_ct.strides[1] == x_ct.itemsize
 
 
 def _interleaved(x_ct: np.ndarray) -> np.ndarray:
@@ -135,12 +165,7 @@ def _interleaved(x_ct: np.ndarray) -> np.ndarray:
 
 def packed_24(codes: np.ndarray) -> np.ndarray:
     """The lower 24 bits of int32 codes as bytes, three for each."""
-    engine = engine_if_built() if sys.byteorder == "little" and codes.dtype == np.int32 else None
-    if engine is None:
-        return _lower_bytes(codes, 0)
-    packed = np.empty(3 * codes.size, np.uint8)
-    engine.pack_code24(np.ascontiguousarray(codes), packed)
-    return packed
+    return _lower_bytes(codes, 0)
 
 
 def packed_upper(codes: np.ndarray, bits: int) -> np.ndarray:

@@ -14,10 +14,9 @@ import numpy as np
 
 from fxfast.audio.appending import Appender
 from fxfast.audio.containers import read_header
-from fxfast.audio.sample_codings import packed_24
+from fxfast.audio.sample_codings import SAMPLE_BYTES, SampleEncoder, packed_24
 from fxfast.errors import WriteError
 
-SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 RIFF_LIMIT_BYTES = 0xFFFFFFFF
 _SIZE_UNKNOWN = 0xFFFFFFFF
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
@@ -26,7 +25,8 @@ RawChunk = tuple[bytes, bytes]
 
 
 class WaveSink:
-    """Writes to an open descriptor. ``before`` and ``after`` are chunks around the sound.
+    """Writes to an open descriptor what ``encoder`` makes of blocks (C, n) for ``subtype``.
+    ``before`` and ``after`` are chunks around the sound.
 
     Raises OSError where the system refuses, WriteError where what is read back differs.
     """
@@ -38,23 +38,27 @@ class WaveSink:
         sample_rate: int,
         channels: int,
         subtype: str,
+        encoder: SampleEncoder,
         channel_mask: int = 0,
         before: Sequence[RawChunk] = (),
         after: Sequence[RawChunk] = (),
     ) -> None:
-        self._fd, self._name, self._subtype = fd, name, subtype
-        self._frame_bytes = channels * SAMPLE_BYTES[subtype]
+        self._fd, self._name, self._subtype, self._encoder = fd, name, subtype, encoder
         self._format = _format_chunk(sample_rate, channels, subtype, channel_mask)
         self._before, self._after = before, after
         self._data_bytes = 0
         self._out = Appender(fd, name)
         self._out.append(self._header(0, False))
 
-    def write(self, codes_tc: np.ndarray) -> None:
-        raw = packed_24(codes_tc) if self._subtype == "PCM_24" else codes_tc
-        view = raw.reshape(-1).view(np.uint8).data
-        self._data_bytes += len(view)
-        self._out.append(view)
+    def write(self, x_ct: np.ndarray) -> None:
+        appends = self._encoder.appends(x_ct)
+        if appends is None:
+            for codes_tc in self._encoder.pieces(x_ct):
+                raw = packed_24(codes_tc) if self._subtype == "PCM_24" else codes_tc
+                self._out.append(raw.reshape(-1).view(np.uint8).data)
+        else:
+            self._out.append_rows(appends, x_ct, x_ct.size * SAMPLE_BYTES[self._subtype])
+        self._data_bytes += x_ct.size * SAMPLE_BYTES[self._subtype]
 
     def finish(self, frames: int) -> None:
         """Write what follows the sound, set the sizes and hold the file against what was sent."""

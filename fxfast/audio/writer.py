@@ -13,9 +13,10 @@ from fxfast.audio.flac_sink import MAX_CHANNELS, MAX_FRAMES, MAX_RATE, FlacSink
 from fxfast.audio.headers import MAX_FILE_RATE
 from fxfast.audio.metadata import Metadata
 from fxfast.audio.paths import AnyPath, create_temp, printable
+from fxfast.audio.peak import peak_of
 from fxfast.audio.publishing import Unpublished, refuse_existing, write_failure
-from fxfast.audio.sample_codings import SampleEncoder
-from fxfast.audio.wave_sink import SAMPLE_BYTES, WaveSink
+from fxfast.audio.sample_codings import SAMPLE_BYTES, SampleEncoder
+from fxfast.audio.wave_sink import WaveSink
 from fxfast.errors import (
     ChannelsError,
     InputError,
@@ -25,7 +26,6 @@ from fxfast.errors import (
     WriteError,
 )
 
-_PIECE_FRAMES = 65536
 _SUBTYPES = {"WAV": tuple(SAMPLE_BYTES), "FLAC": ("PCM_16", "PCM_24")}
 _FORMAT_OF_SUFFIX = {".wav": "WAV", ".flac": "FLAC"}
 _DEFAULT_SUBTYPE = {"WAV": "FLOAT", "FLAC": "PCM_24"}
@@ -106,10 +106,12 @@ class BlockWriter:
         name, metadata = printable(self.path), self._metadata
         if self.format == "FLAC":
             blocks = () if metadata is None else metadata.flac_blocks()
-            return FlacSink(fd, name, self.sample_rate, self.channels, self.subtype, blocks)
+            return FlacSink(
+                *(fd, name, self.sample_rate, self.channels, self.subtype, self._encoder), blocks
+            )
         before, after = ((), ()) if metadata is None else metadata.wave_chunks()
         return WaveSink(
-            *(fd, name, self.sample_rate, self.channels, self.subtype),
+            *(fd, name, self.sample_rate, self.channels, self.subtype, self._encoder),
             *(self._channel_mask, before, after),
         )
 
@@ -123,9 +125,7 @@ class BlockWriter:
                 f"{printable(self.path)}: expected at most {MAX_FRAMES} frames in a FLAC file"
             )
         try:
-            for start in range(0, block_ct.shape[1], _PIECE_FRAMES):
-                piece_ct = block_ct[:, start : start + _PIECE_FRAMES]
-                self._sink.write(self._encoder.encode(piece_ct))
+            self._sink.write(block_ct)
         except OSError as error:
             raise write_failure(self.path, error, f" after {self.frames} frames") from error
         self.frames += block_ct.shape[1]
@@ -169,10 +169,9 @@ class BlockWriter:
             )
         if block_ct.shape[1] == 0:
             return block_ct
-        # The largest and the smallest are finite only if all are: they are NaN if any is.
-        most, least = float(block_ct.max()), float(block_ct.min())
-        peak = max(most, -least)
-        if not (math.isfinite(most) and peak <= _MAX_FLOAT32):
+        # Finite only if all samples are.
+        peak = peak_of(block_ct)
+        if not peak <= _MAX_FLOAT32:
             finite_t = np.isfinite(block_ct).all(axis=0)
             frame = self.frames + int(np.argmin(finite_t))
             raise NonfiniteError(

@@ -18,6 +18,7 @@ import numpy as np
 
 from fxfast.audio.loudness import LoudnessMeter
 from fxfast.audio.paths import printable, reason
+from fxfast.audio.peak import peak_of
 from fxfast.errors import AudioFileError
 from fxfast.rendering.processing import Processing
 
@@ -119,11 +120,6 @@ class _Meter:
         if self._processing.normalize == "peak" and self._peak > 0.0:
             level = 20.0 * math.log10(self._peak)
         return 0.0 if level is None else self._processing.target - level
-
-
-def peak_of(block_ct: np.ndarray) -> float:
-    """The largest magnitude of a block, 0 of an empty one; NaN or infinite if a sample is."""
-    return max(float(block_ct.max()), -float(block_ct.min())) if block_ct.size else 0.0
 
 
 def _write_all(spool: IO[bytes], block_ct: np.ndarray) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from fxfast.audio.files import AudioInfo, BlockWriter, Outcome, open_audio, probe
 from fxfast.audio.metadata import Metadata, read_metadata
 from fxfast.audio.paths import AnyPath, printable
+from fxfast.audio.peak import peak_of
 from fxfast.audio.publishing import Unpublished
 from fxfast.audio.writer import check_capacity, choose_format
 from fxfast.errors import (
@@ -33,7 +34,7 @@ from fxfast.errors import (
 )
 from fxfast.graph import MAX_SAMPLE_RATE
 from fxfast.rendering.channels import ChannelPolicy
-from fxfast.rendering.level import Levels, levelled_blocks, peak_of
+from fxfast.rendering.level import Levels, levelled_blocks
 from fxfast.rendering.output_format import check_choice, output_subtype
 from fxfast.rendering.pipeline import BlockStream, FileShape, Knobs, StreamPlayer, rendered_blocks
 from fxfast.rendering.processing import BLOCK_FRAMES, MAX_CHANNELS, Processing
