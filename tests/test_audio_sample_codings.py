@@ -6,14 +6,22 @@ import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fxfast import native
+from fxfast.audio import sample_codings
 from fxfast.audio.headers import Coding
 from fxfast.audio.peak import peak_of
-from fxfast.audio.sample_codings import SAMPLE_BYTES, SampleDecoder, SampleEncoder, packed_24
+from fxfast.audio.sample_codings import (
+    SAMPLE_BYTES,
+    SampleDecoder,
+    SampleEncoder,
+    packed_24,
+    to_rows,
+)
 from fxfast.errors import InputError
 
 CODINGS = [Coding("int", 2, False), Coding("int", 3, False), Coding("float", 4, False)]
@@ -52,6 +60,22 @@ def test_samples_are_read_as_by_numpy(fd: int, coding: Coding, channels: int, fr
         assert decoder.read(fd, out_ct[:, :0], offset) == 0
     assert np.array_equal(found[0].view(np.int32), found[1].view(np.int32))
     assert (found[0, :, frames:] == 7.0).all()
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("kind", [np.int16, np.int32])
+def test_decoded_codes_become_rows_as_by_numpy(
+    monkeypatch: pytest.MonkeyPatch, kind: type[np.signedinteger[Any]], channels: int
+) -> None:
+    ends = np.iinfo(kind)
+    codes_tc = np.random.default_rng(5).integers(ends.min, ends.max, (1003, channels), kind)
+    codes_tc[0], codes_tc[-1] = ends.min, ends.max
+    found = np.full((2, channels, 1010), 7.0, np.float32)
+    to_rows(codes_tc, found[0, :, :1003])
+    monkeypatch.setattr(sample_codings, "engine_if_built", lambda: None)
+    to_rows(codes_tc, found[1, :, :1003])
+    assert np.array_equal(found[0], found[1])
+    assert found[0, 0, 0] == -1.0
 
 
 def test_every_code_of_16_bits_is_its_value(fd: int) -> None:
@@ -153,8 +177,10 @@ def test_wrong_arrays_are_refused(fd: int) -> None:
     engine = native.engine()
     rows = np.zeros((2, 8), np.float32)
     for samples in (np.zeros(15, np.int16), np.zeros((2, 32), np.int16)[:, ::2]):
-        with pytest.raises(InputError, match="expected at least 32 bytes in one piece"):
+        with pytest.raises(InputError, match="bytes in one piece"):
             engine.encode_int16(rows, samples)
+    with pytest.raises(InputError, match="expected at least 32 bytes in one piece"):
+        engine.decode_int16(np.zeros(15, np.int16), rows)
     for wrong in (rows.astype(np.float64), rows[0], rows[:, ::2]):
         for use in (engine.append_int24, engine.read_float):
             with pytest.raises(InputError, match=r"float32 \(C, n\)"):

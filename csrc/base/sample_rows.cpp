@@ -49,6 +49,12 @@ struct Int24 {
     std::memcpy(sample, &bytes, kBytes);
   }
 };
+struct Int32 {
+  static constexpr std::size_t kBytes = 4;
+  static float value(const std::byte* sample) {
+    return static_cast<float>(load_at<std::int32_t>(sample)) * 0x1p-31f;
+  }
+};
 struct Code24 {
   static constexpr std::size_t kBytes = 4;
   static constexpr float kFullScale = 8388608.0f;
@@ -149,6 +155,9 @@ void decode_int16(const std::byte* samples, const Rows& rows) noexcept {
 }
 void decode_int24(const std::byte* samples, const Rows& rows) noexcept {
   decode<Int24>(samples, rows);
+}
+void decode_int32(const std::byte* samples, const Rows& rows) noexcept {
+  decode<Int32>(samples, rows);
 }
 void decode_float(const std::byte* samples, const Rows& rows) noexcept {
   decode<Float>(samples, rows);

@@ -22,6 +22,7 @@ using ConstRows = SampleRows<const float>;
 inline constexpr std::size_t kSlackBytes = 1;
 void decode_int16(const std::byte* samples, const Rows& rows) noexcept;
 void decode_int24(const std::byte* samples, const Rows& rows) noexcept;
+void decode_int32(const std::byte* samples, const Rows& rows) noexcept;
 void decode_float(const std::byte* samples, const Rows& rows) noexcept;
 
 // Rounded to the nearest, ties to even, and clipped; NaN has no meaning. Codes of 24 bits stand in

@@ -38,7 +38,7 @@ std::int64_t unlocked(const Use& use) {
 
 // Bytes in one piece.
 struct Bytes {
-  explicit Bytes(const py::buffer& any) : info(any.request()) {
+  explicit Bytes(const py::buffer& any, bool writable = false) : info(any.request(writable)) {
     if (!PyBuffer_IsContiguous(info.view(), 'C')) {
       throw InputError("data: expected bytes in one piece, got strides");
     }
@@ -95,18 +95,30 @@ bool append_encoded(int fd, const py::buffer& rows_ct, std::int64_t offset, bool
          }) == 1;
 }
 
+// At least `wanted` bytes for samples.
+void check_room(const Bytes& samples, std::size_t wanted) {
+  if (samples.size() < wanted) {
+    throw InputError("samples: expected at least " + std::to_string(wanted) +
+                     " bytes in one piece, got " + std::to_string(samples.size()));
+  }
+}
+
+template <Decode decode, std::size_t kSampleBytes>
+void decode_rows(const py::buffer& samples, const py::buffer& rows_ct) {
+  const Array<float> to(rows_ct);
+  const Bytes from(samples);
+  check_room(from, to.size() * kSampleBytes);
+  py::gil_scoped_release release;
+  decode(from.data(), to.rows);
+}
+
 template <Encode encode, std::size_t kSampleBytes>
 void encode_rows(const py::buffer& rows_ct, const py::buffer& samples) {
   const Array<const float> from(rows_ct);
-  const py::buffer_info to = samples.request(true);
-  const std::size_t wanted = from.size() * kSampleBytes;
-  const auto bytes = static_cast<std::size_t>(to.size * to.itemsize);
-  if (!PyBuffer_IsContiguous(to.view(), 'C') || bytes < wanted) {
-    throw InputError("samples: expected at least " + std::to_string(wanted) +
-                     " bytes in one piece, got " + std::to_string(bytes));
-  }
+  const Bytes to(samples, true);
+  check_room(to, from.size() * kSampleBytes);
   py::gil_scoped_release release;
-  encode(from.rows, static_cast<std::byte*>(to.ptr));
+  encode(from.rows, static_cast<std::byte*>(to.info.ptr));
 }
 
 float peak(const py::buffer& rows_ct) {
@@ -128,6 +140,8 @@ void bind_audio(py::module_& module) {
   module.def("read_int16", &read<decode_int16, 2>, fd, rows, offset);
   module.def("read_int24", &read<decode_int24, 3>, fd, rows, offset);
   module.def("read_float", &read<decode_float, 4>, fd, rows, offset);
+  module.def("decode_int16", &decode_rows<decode_int16, 2>, samples, rows);
+  module.def("decode_int32", &decode_rows<decode_int32, 4>, samples, rows);
   module.def("encode_int16", &encode_rows<encode_int16, 2>, rows, samples);
   module.def("encode_code24", &encode_rows<encode_code24, 4>, rows, samples);
   module.def("peak", &peak, rows);

@@ -16,7 +16,7 @@ import soundfile
 
 from fxfast.audio.headers import Header, Patch
 from fxfast.audio.paths import reason
-from fxfast.audio.sample_codings import packed_upper
+from fxfast.audio.sample_codings import packed, to_rows
 from fxfast.errors import (
     AudioFileError,
     ChecksumError,
@@ -112,7 +112,8 @@ class CodedSource:
         self._md5 = header.md5
         self._bits = header.bits if self.format == "FLAC" else 0
         self._hash = hashlib.md5(usedforsecurity=False) if self._hashes else None
-        self._buffer = np.zeros((0, self.channels), np.int32 if self._bits else np.float32)
+        kind = np.float32 if not self._bits else np.int16 if self._bits == 16 else np.int32
+        self._buffer = np.zeros((0, self.channels), kind)
 
     @property
     def _hashes(self) -> bool:
@@ -153,7 +154,7 @@ class CodedSource:
             self._buffer = np.zeros((frames, self.channels), self._buffer.dtype)
         block_tc = self._buffer[:frames]
         try:
-            got = self._file.buffer_read_into(block_tc, "int32" if self._bits else "float32")
+            got = self._file.buffer_read_into(block_tc, block_tc.dtype.name)
         except (soundfile.SoundFileError, OSError) as error:
             raise self._read_error() or self._decode_error(reason(error)) from error
         if error_now := self._read_error():
@@ -166,9 +167,9 @@ class CodedSource:
         if not self._bits:
             out_ct[:] = block_tc.T
             return
-        np.multiply(block_tc.T, np.float32(2.0**-31), out=out_ct, casting="same_kind")
+        to_rows(block_tc, out_ct)
         if self._hash is not None:
-            self._hash.update(packed_upper(block_tc, self._bits).data)
+            self._hash.update(packed(block_tc, self._bits).data)
 
     def check_end(self) -> AudioFileError | None:
         """What is wrong once the stream ended."""

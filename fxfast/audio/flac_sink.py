@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -27,44 +28,59 @@ _BLOCK_FRAMES = 4096
 # Level 4 of 8: music comes out less than 0.1 % larger than at 5, in four fifths of the time.
 _COMPRESSION = 0.5
 
+# What libsndfile writes at a time is a frame, a tenth of a second of sound.
+_PIECE_BYTES = 1 << 16
+
 RawBlock = tuple[int, bytes]
 
 
 class _DescriptorSink:
     """The file object that libsndfile writes to: errors are kept, not raised into its C code.
 
-    What is appended is held against the file at once; what is written over, as the header is at
-    the end, is remembered.
+    What is appended waits until it is a piece worth a call, and is held against the file at once;
+    what is written over, as the header is at the end, is remembered.
     """
 
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
         self._out = Appender(fd, name)
         self._position = 0
+        self._waiting = bytearray()
         self.patches: list[tuple[int, bytes]] = []
         self.error: OSError | WriteError | None = None
 
     def write(self, data: bytes) -> int:
         try:
-            if self._position < self._out.end:
+            if self._position < self.end:
+                self.flush()
                 _pwrite(self._fd, data, self._position)
                 self.patches.append((self._position, data))
-                self.seek(self._position + len(data))
+                self._position += len(data)
+            elif self._position > self.end:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             else:
-                self._out.append(data)
-                self._position = self._out.end
+                self._waiting += data
+                if len(self._waiting) >= _PIECE_BYTES:
+                    self.flush()
+                self._position = self.end
         except (OSError, WriteError) as error:
             self.error = self.error or error
             return 0
         return len(data)
 
+    def flush(self) -> None:
+        """Write what waits. Raises OSError and WriteError, and nothing waits then either."""
+        waiting, self._waiting = self._waiting, bytearray()
+        if waiting:
+            self._out.append(memoryview(waiting))
+
     @property
     def end(self) -> int:
-        return self._out.end
+        return self._out.end + len(self._waiting)
 
     def read(self, count: int) -> bytes:
         try:
-            data = os.read(self._fd, count)
+            data = os.pread(self._fd, count, self._position)
         except OSError as error:
             self.error = error
             return b""
@@ -72,10 +88,8 @@ class _DescriptorSink:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            self._position = os.lseek(self._fd, offset, whence)
-        except OSError as error:
-            self.error = error
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.end}[whence]
+        self._position = max(0, base + offset)
         return self._position
 
     def tell(self) -> int:
@@ -157,6 +171,7 @@ class FlacSink:
         self._file.close()
         if self._sink.error is not None:
             raise self._sink.error
+        self._sink.flush()
         if frames == 0:
             self._write_empty()
         else:

@@ -163,15 +163,27 @@ def _interleaved(x_ct: np.ndarray) -> np.ndarray:
     return x_tc
 
 
+def to_rows(codes_tc: np.ndarray, out_ct: np.ndarray) -> None:
+    """Integers (n, C), int16 or int32 from one end of their range to the other, as float32 (C, n)
+    from -1 to 1."""
+    bits = 8 * codes_tc.itemsize
+    decode = _native("decode", f"int{bits}")
+    if decode is not None:
+        decode(codes_tc, out_ct)
+        return
+    scale = np.float32(2.0 ** (1 - bits))
+    np.multiply(codes_tc.T, scale, out=out_ct, casting="same_kind")
+
+
 def packed_24(codes: np.ndarray) -> np.ndarray:
     """The lower 24 bits of int32 codes as bytes, three for each."""
     return _lower_bytes(codes, 0)
 
 
-def packed_upper(codes: np.ndarray, bits: int) -> np.ndarray:
-    """The upper 8, 16 or 24 bits of int32 codes as little-endian bytes."""
-    if bits == 16:
-        return np.ascontiguousarray(codes.reshape(-1).view("<i2")[1::2]).view(np.uint8)
+def packed(codes: np.ndarray, bits: int) -> np.ndarray:
+    """int16 codes, or the upper 8 or 24 bits of int32 codes, as little-endian bytes."""
+    if codes.dtype == np.int16:
+        return codes.astype("<i2", copy=False)
     return _lower_bytes(codes, 1) if bits == 24 else codes.reshape(-1).view(np.uint8)[3::4].copy()
 
 
