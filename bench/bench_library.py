@@ -10,13 +10,15 @@ repeat is then repeated while ``--minutes`` allow:
     files     decoding and encoding alone: two threads, longest file first, the reader and the
               writer that a library run uses, flushed and renamed
     library   the whole run: plan, journal, decoding, rendering, encoding, flushing, renaming
-    unsafe    the same without bringing files to the disk and without reading them back: with the
-              cheapest model alone, for what it saves is the same whatever the model
+    unsafe    the same without bringing files to the disk and without reading them back
     late      the same as unsafe, and the file system flushed once at the end: as much is on the
               disk then as after a library run, so this is what safety is held against
+    unread    the whole run, but for reading back: what of safety is bringing files to the disk
+    disk      as many bytes as the files have, right to the disk: no program writes them sooner
 
-The last three also over a library of LONGER times as many files, of which the memory for files that
-are not on the disk yet holds a part only.
+The last four with the cheapest model alone, for what they cost is the same whatever the model, and
+all but the disk also over a library of LONGER times as many files, of which the memory for files
+that are not on the disk yet holds a part only.
 
 CPU seconds of the whole process are taken beside the wall: on a machine that others use, they say
 what the wall would be. "Of both" is the share of what two cores allow where engine and files cost
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import sys
 import tempfile
@@ -65,6 +68,7 @@ MUST_SAFETY = 0.05
 SAFETY, BESIDE_UNSAFE = "cost of safety", "cost beside unsafe"
 LONGER = 5
 _BLOCK_FRAMES = 16384
+_DISK_PIECE = 1 << 20
 MAX_RUNS = 5
 
 
@@ -167,6 +171,8 @@ def measure_all(folder: Path, seconds: float, until: float) -> Iterator[dict[str
             ways["cheapest"] = runs[CHEAPEST, kind, "library"]
             ways["unsafe"] = runs[CHEAPEST, kind, "unsafe"]
             ways["late"] = runs[CHEAPEST, kind, "late"]
+            ways["unread"] = runs[CHEAPEST, kind, "unread"]
+            ways["disk"] = runs["", kind, "disk"]
             yield case_of(name, kind, seconds, ways)
 
 
@@ -190,6 +196,7 @@ def _measure_model(
             keep("", kind, "files", files_alone(source, out))
             for way, taken in safely_and_not(graph, source, out):
                 keep(name, kind, way, taken)
+            keep("", kind, "disk", disk_alone(source, out))
 
 
 def safely_and_not(graph: ModelGraph, source: Path, out: Path) -> Iterator[tuple[str, Taken]]:
@@ -197,6 +204,7 @@ def safely_and_not(graph: ModelGraph, source: Path, out: Path) -> Iterator[tuple
     with without_reading_back():
         yield "unsafe", library(graph, source, out, sync=False)
         yield "late", library(graph, source, out, sync=False, flush=True)
+        yield "unread", library(graph, source, out)
 
 
 def measure_longer(folder: Path, seconds: float) -> dict[str, Any]:
@@ -311,6 +319,22 @@ def library(
     return taken
 
 
+def disk_alone(folder: Path, out: Path) -> Taken:
+    """As many bytes as the files have into one file, in pieces of a MiB, none of them kept in
+    memory."""
+    count = sum(path.stat().st_size for path in find_audio(folder)) // _DISK_PIECE
+    piece = mmap.mmap(-1, _DISK_PIECE)  # begins at a page, as the disk wants it
+    piece.write(os.urandom(_DISK_PIECE))
+    with Taken() as taken:
+        fd = os.open(out / "disk", os.O_CREAT | os.O_WRONLY | os.O_DIRECT)
+        for _ in range(count):
+            os.write(fd, piece)
+        os.fsync(fd)
+        os.close(fd)
+    _empty(out)
+    return taken
+
+
 def _empty(folder: Path) -> None:
     """With the disk at rest after it: what a run left to be written or freed is not the next's."""
     for path in folder.iterdir():
@@ -329,6 +353,8 @@ def case_of(name: str, kind: str, seconds: float, taken: dict[str, list[Taken]])
             "of both": (of["engine"] + of["files"]) / of["library"],
             SAFETY: (of["cheapest"] - of["late"]) / of["library"],
             BESIDE_UNSAFE: (of["cheapest"] - of["unsafe"]) / of["library"],
+            "cost of reading back": (of["cheapest"] - of["unread"]) / of["library"],
+            "of the disk": of["disk"] / of["library"],
         }
 
     result: dict[str, Any] = {
