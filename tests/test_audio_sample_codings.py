@@ -127,7 +127,7 @@ def test_values_are_written_as_by_numpy(fd: int, subtype: str, bits: int, channe
 
 def test_frames_longer_than_a_piece_are_written_and_read(fd: int) -> None:
     """24 bits of more channels than are encoded at a time."""
-    values = np.random.default_rng(3).uniform(-1.0, 1.0, (21_800, 2)).astype(np.float32)
+    values = np.random.default_rng(3).uniform(-1.0, 1.0, (21_900, 2)).astype(np.float32)
     appends = SampleEncoder("PCM_24").appends(values)
     assert appends is not None
     assert appends(fd, values, 0, True)
